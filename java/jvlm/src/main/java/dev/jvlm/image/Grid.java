@@ -1,0 +1,26 @@
+package dev.jvlm.image;
+
+/**
+ * A grid of equal tiles that a picture is cut into.
+ *
+ * @param columns tiles across, at least 1
+ * @param rows tiles down, at least 1
+ */
+public record Grid(int columns, int rows) {
+
+    public Grid {
+        if (columns < 1 || rows < 1) {
+            throw new IllegalArgumentException("A grid has at least one column and one row, not " + columns + " x " + rows);
+        }
+    }
+
+    /** The number of cells. */
+    public int cells() {
+        return columns * rows;
+    }
+
+    /** The number of tiles it makes: a grid of more than one cell is followed by a thumbnail of the whole picture. */
+    public int tilesWithThumbnail() {
+        return cells() == 1 ? 1 : cells() + 1;
+    }
+}
