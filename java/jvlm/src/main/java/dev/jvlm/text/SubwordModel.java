@@ -1,0 +1,21 @@
+package dev.jvlm.text;
+
+import java.util.List;
+
+/** Text without added tokens to ids and back. */
+interface SubwordModel {
+
+    /**
+     * Appends the ids of one segment.
+     *
+     * @param segment text between two added tokens; never empty
+     * @param first whether the segment starts the whole text
+     */
+    void encode(String segment, boolean first, Ids out);
+
+    /** The text of ids that hold no special token. Ids of other added tokens come as {@code extra}. */
+    String decode(int[] ids, List<AddedToken> extra);
+
+    /** The number of ids, added tokens that the model file itself holds included. */
+    int size();
+}
