@@ -1,0 +1,133 @@
+// The vocabulary: every operation that a model is written in, with its shapes. Three implementations: reference (obvious loops, sums in
+// double; tests only), cpu, cuda. Models know this page and nothing of what lies below it.
+//
+//   B tiles      G patches a side   T tokens of a step      S sequences      P tokens a page
+//   H heads      K key/value heads  D head size             L layers         V vocabulary
+//
+// Types. The residual stream, norms' weights, biases, logits and everything named `float` are float32. "act" is the type of what
+// passes between operations and of the cache: float32 with precision float32, else bfloat16. Weights: float32, bfloat16 or int8 (tensor.h).
+// Arithmetic inside an operation is float32, of bfloat16 products too.
+// Nothing here allocates: scratch is sized when the backend is made (Scratch).
+#pragma once
+#include <memory>
+#include <string>
+
+#include "base/tensor.h"
+
+namespace jvlm {
+
+enum class Act { none, gelu, gelu_tanh, silu };          // gelu is the erf form
+enum class NormKind { layer, rms };
+
+struct Norm {
+  NormKind kind = NormKind::layer;
+  const float* weight = nullptr;
+  const float* bias = nullptr;                            // layer only
+  float eps = 0;
+};
+
+// The paged cache of one layer: pages of (K, P, D), keys and values apart, act type.
+struct KvCache {
+  void* k = nullptr;
+  void* v = nullptr;
+  Dtype dtype = Dtype::f32;
+  int32_t kv_heads = 0, head_size = 0, page_tokens = 0;
+};
+
+// One step's ragged batch, device pointers; see submit in jvlm.h. Token i of sequence s stands at position past[s] + i - seq_start[s].
+struct Step {
+  int32_t tokens = 0, sequences = 0;
+  const int32_t* seq_start = nullptr;                     // S+1
+  const int32_t* past = nullptr;                          // S
+  const int32_t* page_start = nullptr;                    // S+1
+  const int32_t* page = nullptr;
+  const float* cos = nullptr;                             // (T, D/2), from rope_table
+  const float* sin = nullptr;
+  int32_t max_new = 0;                                    // largest number of new tokens of a sequence (host copy, for kernel choice)
+  int32_t max_length = 0;                                 // largest past + new tokens
+};
+
+// What a backend must be able to hold at once; scratch is sized from it when the backend is made.
+struct Scratch {
+  int64_t max_rows = 0;                                   // rows of the largest product
+  int64_t max_width = 0;                                  // columns of the largest product's input or output
+  int64_t max_tile_tokens = 0, max_tiles = 0;             // dense attention
+  int64_t max_sequences = 0, max_context = 0;             // paged attention
+  int64_t max_heads = 0, max_head_size = 0;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // ---- memory -------------------------------------------------------------------------------------------------------------------
+  virtual void* allocate(int64_t bytes) = 0;              // zeroed, 64-byte aligned; freed with the backend
+  virtual void upload(void* device, const void* host, int64_t bytes) = 0;
+  virtual void download(void* host, const void* device, int64_t bytes) = 0;   // waits for the work queued before
+  virtual void reserve(const Scratch& scratch) = 0;       // once, before the first operation
+
+  // ---- vision -------------------------------------------------------------------------------------------------------------------
+  // rgb (B, size, size, 3) bytes -> out (B*(1+G*G), h) float; row 0 of a tile is class_token + positions[0], row 1 + R*G + C is the patch
+  // (R, C): W (h, 3*p*p; columns channel, y, x) * ((byte/255 - mean[c]) / std[c]) + bias + positions[1 + R*G + C].
+  virtual void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+                           const float* class_token, const float* positions, const float mean[3], const float std[3]) = 0;
+
+  // Softmax attention of every token over all tokens of its tile. qkv (B*T, 3*H*D) act: q, k, v blocks, heads within. out (B*T, H*D) act.
+  virtual void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) = 0;
+
+  // Drops the class token, folds 2x2 patches into channels, normalises. x (B*(1+G*G), h) float -> out (B*(G/2)^2, 4h) act;
+  // token t = r*(G/2) + c, channel ((e*2)+d)*h + ch = x[2r+e][2c+d][ch].
+  virtual void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm) = 0;
+
+  // ---- rows ---------------------------------------------------------------------------------------------------------------------
+  virtual void norm(Tensor out, Tensor x, const Norm& norm) = 0;                       // x (T, h) float -> out (T, h) act
+  virtual void gather(Tensor out, Tensor x, const int32_t* row) = 0;                   // out[i] = x[row[i]], float
+
+  // ---- products -----------------------------------------------------------------------------------------------------------------
+  // out (T, n) act or float = act(x W^T + bias); x (T, k) act. bias null: none.
+  virtual void matmul(Tensor out, Tensor x, const Matrix& w, const float* bias, Act act) = 0;
+  // x (T, n) float += layer_scale * (a W^T + bias); a (T, k) act. bias, layer_scale (n) null: none.
+  virtual void matmul_add(Tensor x, Tensor a, const Matrix& w, const float* bias, const float* layer_scale) = 0;
+  // out (T, m) act = act(x Wg^T) * (x Wu^T); w (2m, k): the rows of Wg, then those of Wu.
+  virtual void matmul_gate(Tensor out, Tensor x, const Matrix& w, Act act) = 0;
+  // norm, then product: the fused forms are the primary entries; the default bodies call the split ones.
+  // normed (T, h) act is scratch that the split form writes.
+  virtual void norm_matmul(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, const float* bias, Act act) {
+    norm(normed, x, n);
+    matmul(out, normed, w, bias, act);
+  }
+  virtual void norm_matmul_gate(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, Act act) {
+    norm(normed, x, n);
+    matmul_gate(out, normed, w, act);
+  }
+
+  // ---- decoder ------------------------------------------------------------------------------------------------------------------
+  // out (T, h) float: row of the token table (V, h) float32 or bfloat16, or of `vision` (rows, h) float where vision_row[i] >= 0.
+  // token[i] < 0 stands for last_ids[-1 - token[i]].
+  virtual void embed(Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table,
+                     Tensor vision) = 0;
+  // cos, sin (T, D/2) of position * inverse_frequency, times magnitude, for every token of the step.
+  virtual void rope_table(float* cos, float* sin, const Step& step, const float* inverse_frequency, int32_t half, float magnitude) = 0;
+  // Half-split rope on q and k inside qkv (T, (H+2K)*D) act, in place for q; k and v go to the cache.
+  virtual void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step) = 0;
+  // Causal attention over the cache. out (T, H*D) act; q from qkv. Query head h reads key/value head h / (H/K). window > 0: only the last
+  // `window` positions, the own one included.
+  virtual void attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) = 0;
+  virtual void rope_append_attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window,
+                                  const Step& step) {
+    rope_append(qkv, cache, heads, step);
+    attend(out, qkv, cache, heads, scale, window, step);
+  }
+  // ids[r] = index of the largest of logits[r] (float), the lowest on ties; -1 where a row holds a NaN.
+  virtual void argmax(int32_t* ids, Tensor logits) = 0;
+
+  // Bytes that reserve(scratch) will take, for the memory plan; `act` and precision as in make.
+  virtual int64_t scratch_bytes(const Scratch& scratch) const = 0;
+  virtual std::string description() const = 0;            // what serves: instruction set, threads, which product is fastest here
+};
+
+// precision: f32, bf16, or i8 (weight-only; act is bf16).
+std::unique_ptr<Ops> make_reference_ops(Dtype act);
+std::unique_ptr<Ops> make_cpu_ops(Dtype act);
+
+}  // namespace jvlm
