@@ -1,5 +1,10 @@
 package dev.jvlm.model;
 
+import java.util.Arrays;
+import java.util.Locale;
+import java.util.StringJoiner;
+import java.util.stream.Collectors;
+
 /**
  * The shape of a model in canonical terms: what native code gets as {@code spec}, one {@code key value...} a line
  * ({@code native/model/spec.h}).
@@ -9,7 +14,10 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
 
     public enum Activation { GELU, GELU_TANH, SILU }
 
-    /** A vision transformer over square tiles of {@code image} pixels. {@code layers} are those that run. */
+    /**
+     * A vision transformer over square tiles of {@code image} pixels. {@code layers} are those that run; mean and std are what pixels
+     * from 0 to 1 are normalised by, per channel.
+     */
     public record Vision(int hidden, int heads, int headSize, int mlp, int layers, int patch, int image, Norm norm, double eps,
             Activation activation, double[] mean, double[] std) {
         /** Patches a side. */
@@ -28,5 +36,44 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
     /** Vision rows that one tile becomes. */
     public int rowsPerTile() {
         return (vision.grid() / 2) * (vision.grid() / 2);
+    }
+
+    /** The text that native code parses: every key of {@code native/model/spec.h} once. */
+    public String toText() {
+        StringJoiner text = new StringJoiner("\n", "", "\n");
+        text.add("vision.hidden " + vision.hidden);
+        text.add("vision.heads " + vision.heads);
+        text.add("vision.head_size " + vision.headSize);
+        text.add("vision.mlp " + vision.mlp);
+        text.add("vision.layers " + vision.layers);
+        text.add("vision.patch " + vision.patch);
+        text.add("vision.image " + vision.image);
+        text.add("vision.norm " + lowerCase(vision.norm));
+        text.add("vision.eps " + vision.eps);
+        text.add("vision.activation " + lowerCase(vision.activation));
+        text.add("vision.mean " + numbers(vision.mean));
+        text.add("vision.std " + numbers(vision.std));
+        text.add("connector.eps " + connector.eps);
+        text.add("decoder.hidden " + decoder.hidden);
+        text.add("decoder.heads " + decoder.heads);
+        text.add("decoder.kv_heads " + decoder.kvHeads);
+        text.add("decoder.head_size " + decoder.headSize);
+        text.add("decoder.mlp " + decoder.mlp);
+        text.add("decoder.layers " + decoder.layers);
+        text.add("decoder.vocabulary " + decoder.vocabulary);
+        text.add("decoder.eps " + decoder.eps);
+        text.add("decoder.rope_theta " + decoder.ropeTheta);
+        text.add("decoder.window " + decoder.window);
+        text.add("decoder.context " + decoder.context);
+        text.add("decoder.activation " + lowerCase(decoder.activation));
+        return text.toString();
+    }
+
+    private static String lowerCase(Enum<?> value) {
+        return value.name().toLowerCase(Locale.ROOT);
+    }
+
+    private static String numbers(double[] values) {
+        return Arrays.stream(values).mapToObj(String::valueOf).collect(Collectors.joining(" "));
     }
 }

@@ -1,0 +1,147 @@
+package dev.jvlm.model;
+
+import dev.jvlm.error.JvlmException;
+import dev.jvlm.request.Part;
+import dev.jvlm.request.Turn;
+import dev.jvlm.text.Tokenizer;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.stream.Stream;
+import tools.jackson.core.JacksonException;
+import tools.jackson.databind.JsonNode;
+
+/**
+ * A model folder, checked as far as that is possible without reading its weights.
+ *
+ * @param manifest where each weight lies
+ * @param stopIds the ids that end an answer
+ * @param ocrQuestion what to ask for the text of a picture: the folder's own ({@code jvlm.json}), or else the family's
+ * @param notes what a user should know: keys and tensors not used, code not run
+ * @param fingerprint 64 hexadecimal digits that differ between checkpoints: from the configuration, the tokenizer, the headers of the
+ *     weight files and samples of their data
+ */
+public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest manifest, List<Integer> stopIds, String ocrQuestion,
+        List<String> notes, String fingerprint) {
+
+    private static final String CONFIG = "config.json";
+    private static final String GENERATION = "generation_config.json";
+    private static final String OURS = "jvlm.json";
+    private static final List<String> TOKENIZER =
+            List.of("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json");
+
+    public Checkpoint {
+        stopIds = List.copyOf(stopIds);
+        notes = List.copyOf(notes);
+    }
+
+    /**
+     * Opens a model folder: {@code config.json}, the tokenizer's files and safetensors, as published; {@code generation_config.json} and
+     * {@code jvlm.json} where there are such.
+     *
+     * @throws JvlmException MODEL_FORMAT if a file is missing, damaged or contradicts another; MODEL_UNSUPPORTED if the model uses
+     *     something that is not implemented
+     */
+    public static Checkpoint open(Path path) {
+        ModelFolder folder = ModelFolder.open(path);
+        Blueprint blueprint = Families.read(folder.json(CONFIG));
+        Tokenizer tokenizer = tokenizer(folder);
+        List<Integer> stopIds = checkTokenizer(folder, blueprint, tokenizer);
+        SafeTensors tensors = SafeTensors.read(folder);
+        List<String> notes = new ArrayList<>(blueprint.notes());
+        Manifest manifest = Manifest.of(blueprint.weights(), tensors, notes);
+        String question = folder.has(OURS) ? ocrQuestion(folder.json(OURS)) : blueprint.ocrQuestion();
+        return new Checkpoint(blueprint, tokenizer, manifest, stopIds, question, notes, fingerprint(folder, tensors));
+    }
+
+    /**
+     * The prompt of a conversation.
+     *
+     * @param system the system prompt, or null for the family's own
+     * @param pictureRows vision rows of each picture, in the order in which the conversation holds them
+     * @param context the most positions there is room for
+     * @throws JvlmException REQUEST if pictures and rows do not match, the prompt is longer than the context, or the family takes no
+     *     system prompt
+     */
+    public Prompt prompt(String system, List<Turn> history, List<Part> question, int[] pictureRows, int context) {
+        return Prompt.encode(tokenizer, blueprint.template(), system, history, question, pictureRows, context);
+    }
+
+    private static Tokenizer tokenizer(ModelFolder folder) {
+        // The tokenizer opens them by itself: links that lead out of the folder are refused here.
+        TOKENIZER.stream().filter(folder::has).forEach(folder::file);
+        try {
+            return Tokenizer.load(folder.path());
+        } catch (JacksonException | IllegalArgumentException e) {
+            throw new JvlmException(
+                    JvlmException.Code.MODEL_FORMAT,
+                    "The tokenizer's files are damaged; copy them again from where the model was published",
+                    e);
+        }
+    }
+
+    private static List<Integer> checkTokenizer(ModelFolder folder, Blueprint blueprint, Tokenizer tokenizer) {
+        int vocabulary = blueprint.spec().decoder().vocabulary();
+        if (tokenizer.size() > vocabulary) {
+            throw foreign("it has ids up to " + (tokenizer.size() - 1) + ", the model a vocabulary of " + vocabulary);
+        }
+        for (String token : blueprint.template().requiredTokens()) {
+            if (tokenizer.addedId(token) < 0) {
+                throw foreign("it lacks the token " + token);
+            }
+        }
+        List<Integer> stopIds = blueprint.template().stopTokens().stream().map(tokenizer::addedId).toList();
+        if (folder.has(GENERATION)) {
+            JsonNode end = folder.json(GENERATION).path("eos_token_id");
+            List<Integer> listed = (end.isArray() ? end.valueStream() : Stream.of(end))
+                    .filter(JsonNode::canConvertToInt)
+                    .map(JsonNode::asInt)
+                    .toList();
+            if (!listed.isEmpty() && stopIds.stream().noneMatch(listed::contains)) {
+                throw foreign(GENERATION + " ends answers with the ids " + listed + ", the tokenizer with " + stopIds);
+            }
+        }
+        return stopIds;
+    }
+
+    private static JvlmException foreign(String why) {
+        return new JvlmException(
+                JvlmException.Code.MODEL_FORMAT,
+                "The tokenizer belongs to another model: " + why + ". Take all files from the same model");
+    }
+
+    private static String ocrQuestion(JsonNode ours) {
+        JsonNode question = ours.path("ocr_question");
+        if (!question.isString() || ours.size() != 1) {
+            throw new JvlmException(JvlmException.Code.MODEL_FORMAT, OURS + " holds something else than the text ocr_question");
+        }
+        return question.asString();
+    }
+
+    private static String fingerprint(ModelFolder folder, SafeTensors tensors) {
+        MessageDigest digest;
+        try {
+            digest = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException("Every Java platform has SHA-256", e);
+        }
+        List<String> small = new ArrayList<>(List.of(CONFIG, GENERATION));
+        small.addAll(TOKENIZER);
+        small.stream().filter(folder::has).forEach(name -> {
+            add(digest, name.getBytes(StandardCharsets.UTF_8));
+            add(digest, folder.bytes(name));
+        });
+        tensors.identity().forEach(bytes -> add(digest, bytes));
+        return HexFormat.of().formatHex(digest.digest());
+    }
+
+    private static void add(MessageDigest digest, byte[] bytes) {
+        digest.update(ByteBuffer.allocate(8).putLong(bytes.length).flip());
+        digest.update(bytes);
+    }
+}

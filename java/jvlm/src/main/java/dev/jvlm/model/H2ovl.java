@@ -1,0 +1,50 @@
+package dev.jvlm.model;
+
+import java.util.List;
+
+/** H2OVL-Mississippi: InternViT, a pixel-shuffle MLP and a Llama (0.8B) or Mistral (2B) decoder. */
+final class H2ovl implements ModelFamily {
+
+    private static final String END = "<|end|>";
+
+    /** Template h2ogpt2: no system prompt, no blanks. The role words are ordinary text unless the tokenizer knows them. */
+    private static final ChatTemplate TEMPLATE = new ChatTemplate(
+            null,
+            new ChatTemplate.Role("<|prompt|>", END),
+            new ChatTemplate.Role("<|answer|>", END),
+            new ChatTemplate.Picture("<img>", "<IMG_CONTEXT>", "</img>", "\n"),
+            List.of(END));
+
+    private static final String OCR_QUESTION = "Read the text and provide word by word ocr for the document.";
+
+    @Override
+    public String name() {
+        return "H2OVL-Mississippi (h2ovl_chat)";
+    }
+
+    @Override
+    public boolean accepts(Config config) {
+        return config.text("model_type", "").equals("h2ovl_chat");
+    }
+
+    @Override
+    public Blueprint read(Config config) {
+        config.requireText("template", "", "h2ogpt2");
+        config.requireFlag("dynamic_image_size", true, false);
+        config.requireFlag("pad2square", false, false);
+        config.requireNumber("use_backbone_lora", 0, 0);
+        config.requireNumber("use_llm_lora", 0, 0);
+        config.requireUnset("quantization_config");
+        InternVit vision = new InternVit(config);
+        LlamaDecoder decoder = new LlamaDecoder(config.section("llm_config"));
+        int maxTiles = config.integer("max_dynamic_patch", 1, 128, 6);
+        Tiling tiling = new Tiling(vision.spec().image(), config.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
+                config.flag("use_thumbnail", false), config.flag("use_msac", false));
+
+        WeightMap weights = new WeightMap();
+        vision.addWeights(weights, decoder.spec().hidden());
+        decoder.addWeights(weights, "language_model.");
+        return new Blueprint(name(), new ModelSpec(vision.spec(), vision.connector(), decoder.spec()), weights.weights(), tiling,
+                TEMPLATE, OCR_QUESTION, config.notes());
+    }
+}
