@@ -1,0 +1,114 @@
+package dev.jvlm.model;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.jvlm.image.Image;
+import dev.jvlm.request.Part;
+import dev.jvlm.request.Turn;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectMapper;
+
+/** Prompts, tokens and decoded text against what the reference implementations recorded. */
+class GoldenPromptsTest {
+
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final Path ROOT = Path.of(System.getProperty("jvlm.root"));
+    private static final Part PICTURE = Part.image(Image.of(1, 1, new byte[3]));
+
+    @TempDir
+    Path folder;
+
+    @ParameterizedTest
+    @CsvSource({"h2ovl-0.8b, 82, 8", "h2ovl-2b, 59, 11"})
+    void promptsTokensAndTextAreTheReferences(String family, int tensors, int cases) {
+        Path golden = ROOT.resolve("tests/goldens").resolve(family);
+        Checkpoint checkpoint = Checkpoint.open(SeededWeights.build(golden, folder));
+        JsonNode expected = JSON.readTree(golden.resolve("golden.json").toFile());
+
+        assertThat(checkpoint.notes()).isEmpty();
+        assertThat(checkpoint.blueprint().weights().stream().map(Weight::name))
+                .hasSize(tensors)
+                .containsExactlyInAnyOrderElementsOf(strings(expected.path("tensors")));
+        assertThat(checkpoint.blueprint().parameters()).isEqualTo(expected.path("parameters").asLong());
+
+        for (JsonNode text : expected.path("tokenizer")) {
+            assertThat(checkpoint.tokenizer().encode(text.path("text").asString()))
+                    .as(text.path("text").toString())
+                    .isEqualTo(ints(text.path("ids")));
+        }
+        assertThat(expected.path("cases").size()).isEqualTo(cases);
+        for (JsonNode c : expected.path("cases")) {
+            assertThat(c.path("system").isNull()).isTrue();
+            int[] rows = Arrays.stream(ints(c.path("tiles"))).map(t -> t * checkpoint.blueprint().spec().rowsPerTile()).toArray();
+            List<Turn> history = new ArrayList<>();
+            c.path("history").forEach(t -> history.add(new Turn(parts(t.get(0).asString()), t.get(1).asString())));
+            List<Part> question = parts(c.path("question").asString());
+            if (history.isEmpty() && question.stream().noneMatch(Part.Picture.class::isInstance)) {
+                question.addAll(0, List.copyOf(IntStream.range(0, rows.length).mapToObj(i -> PICTURE).toList()));
+            }
+            Prompt prompt = checkpoint.prompt(null, history, question, rows, 8192);
+
+            String as = family + " " + c.path("question");
+            assertThat(prompt.ids()).as(as).isEqualTo(unrolled(c.path("ids_rle"))).hasSize(c.path("length").asInt());
+            assertThat(sha256(prompt.ids())).as(as).isEqualTo(c.path("ids_sha256").asString());
+            assertThat(prompt.rows()).as(as).isEqualTo(Arrays.stream(rows).sum());
+            assertVisionRowsCountUp(prompt, checkpoint.tokenizer().addedId("<IMG_CONTEXT>"));
+
+            int[] greedy = ints(c.path("greedy_ids"));
+            assertThat(checkpoint.tokenizer().decode(greedy)).as(as).isEqualTo(c.path("greedy_text").asString());
+        }
+    }
+
+    private static void assertVisionRowsCountUp(Prompt prompt, int rowToken) {
+        int next = 0;
+        for (int i = 0; i < prompt.ids().length; i++) {
+            assertThat(prompt.visionRow()[i]).as("position " + i).isEqualTo(prompt.ids()[i] == rowToken ? next++ : -1);
+        }
+        assertThat(next).isEqualTo(prompt.rows());
+    }
+
+    /** Text in which {@code <image>} and the newline after it stand for a picture part. */
+    private static List<Part> parts(String text) {
+        List<Part> parts = new ArrayList<>();
+        String rest = text;
+        for (int at; (at = rest.indexOf("<image>\n")) >= 0; rest = rest.substring(at + "<image>\n".length())) {
+            if (at > 0) {
+                parts.add(Part.text(rest.substring(0, at)));
+            }
+            parts.add(PICTURE);
+        }
+        parts.add(Part.text(rest));
+        return parts;
+    }
+
+    private static int[] ints(JsonNode array) {
+        return array.valueStream().mapToInt(JsonNode::asInt).toArray();
+    }
+
+    private static List<String> strings(JsonNode array) {
+        return array.valueStream().map(JsonNode::asString).toList();
+    }
+
+    private static int[] unrolled(JsonNode runs) {
+        return runs.valueStream()
+                .flatMapToInt(run -> IntStream.generate(run.get(0)::asInt).limit(run.get(1).asInt()))
+                .toArray();
+    }
+
+    private static String sha256(int[] ids) {
+        ByteBuffer bytes = ByteBuffer.allocate(4 * ids.length).order(ByteOrder.LITTLE_ENDIAN);
+        bytes.asIntBuffer().put(ids);
+        return HexFormat.of().formatHex(SeededWeights.sha256(bytes.array()));
+    }
+}
