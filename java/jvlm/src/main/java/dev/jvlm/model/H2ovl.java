@@ -35,6 +35,8 @@ final class H2ovl implements ModelFamily {
         config.requireNumber("use_backbone_lora", 0, 0);
         config.requireNumber("use_llm_lora", 0, 0);
         config.requireUnset("quantization_config");
+        // The wrapper's flag says nothing about the language model, whose section has its own.
+        config.flag("tie_word_embeddings", false);
         InternVit vision = new InternVit(config);
         LlamaDecoder decoder = new LlamaDecoder(config.section("llm_config"));
         int maxTiles = config.integer("max_dynamic_patch", 1, 128, 6);

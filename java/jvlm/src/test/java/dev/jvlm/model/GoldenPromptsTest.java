@@ -13,6 +13,7 @@ import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -68,6 +69,31 @@ class GoldenPromptsTest {
             int[] greedy = ints(c.path("greedy_ids"));
             assertThat(checkpoint.tokenizer().decode(greedy)).as(as).isEqualTo(c.path("greedy_text").asString());
         }
+    }
+
+    @Test
+    void nanoPromptsAndTextAreTheReferences() {
+        Path nano = ROOT.resolve("weights/nano");
+        Checkpoint checkpoint = Checkpoint.open(nano);
+        assertThat(checkpoint.notes()).isEmpty();
+        assertThat(checkpoint.blueprint().parameters()).isEqualTo(2_625_984);
+        assertThat(checkpoint.blueprint().tiling()).isEqualTo(new Tiling(56, 1, 12, true, false));
+        assertThat(checkpoint.ocrQuestion()).isEqualTo("Read the text.");
+        assertThat(checkpoint.stopIds()).containsExactly(98);
+        JsonNode samples = JSON.readTree(nano.resolve("samples/samples.json").toFile()).path("samples");
+        for (JsonNode sample : samples) {
+            int[] rows = {sample.path("tiles").asInt() * checkpoint.blueprint().spec().rowsPerTile()};
+            Prompt prompt = checkpoint.prompt(null, List.of(), List.of(PICTURE, Part.text(checkpoint.ocrQuestion())), rows, 1024);
+            String as = sample.path("file").asString();
+            assertThat(prompt.ids())
+                    .as(as)
+                    .isEqualTo(unrolled(sample.path("prompt_ids_rle")))
+                    .hasSize(sample.path("prompt_length").asInt());
+            assertThat(checkpoint.tokenizer().decode(ints(sample.path("greedy_ids"))))
+                    .as(as)
+                    .isEqualTo(sample.path("greedy").asString());
+        }
+        assertThat(samples.size()).isEqualTo(24);
     }
 
     private static void assertVisionRowsCountUp(Prompt prompt, int rowToken) {
