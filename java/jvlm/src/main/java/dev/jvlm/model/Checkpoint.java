@@ -73,8 +73,8 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
     }
 
     private static Tokenizer tokenizer(ModelFolder folder) {
-        // The tokenizer opens them by itself: links that lead out of the folder are refused here.
-        TOKENIZER.stream().filter(folder::has).forEach(folder::file);
+        // The tokenizer opens them by itself: links that lead out of the folder and sizes beyond reason are refused here.
+        TOKENIZER.stream().filter(folder::has).forEach(folder::smallFile);
         try {
             return Tokenizer.load(folder.path());
         } catch (JacksonException | IllegalArgumentException e) {

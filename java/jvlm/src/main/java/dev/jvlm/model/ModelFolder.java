@@ -14,8 +14,8 @@ import tools.jackson.databind.json.JsonMapper;
 /** A model folder: its files by plain name. Names and links that lead out of it are refused. */
 final class ModelFolder {
 
-    /** Far above any published configuration or index; keeps a wrong file from filling the heap. */
-    private static final long MOST_JSON_BYTES = 64L << 20;
+    /** Far above any published configuration, index or tokenizer; keeps a wrong file from filling the heap. */
+    private static final long MOST_BYTES = 64L << 20;
 
     private static final ObjectMapper JSON =
             JsonMapper.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
@@ -107,15 +107,24 @@ final class ModelFolder {
         return name;
     }
 
-    byte[] bytes(String name) {
+    /** As {@link #file}, for a file that is read whole: one of a size that no published one comes near is refused. */
+    Path smallFile(String name) {
         Path file = file(name);
         try {
-            if (Files.size(file) > MOST_JSON_BYTES) {
+            if (Files.size(file) > MOST_BYTES) {
                 throw new JvlmException(
                         JvlmException.Code.MODEL_FORMAT,
-                        Quote.of(name) + " has " + Files.size(file) + " bytes, more than the " + MOST_JSON_BYTES + " allowed");
+                        Quote.of(name) + " has " + Files.size(file) + " bytes, more than the " + MOST_BYTES + " allowed");
             }
-            return Files.readAllBytes(file);
+            return file;
+        } catch (IOException e) {
+            throw unreadable(name, e);
+        }
+    }
+
+    byte[] bytes(String name) {
+        try {
+            return Files.readAllBytes(smallFile(name));
         } catch (IOException e) {
             throw unreadable(name, e);
         }

@@ -2,9 +2,11 @@ package dev.jvlm.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 
 import dev.jvlm.error.JvlmException;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -13,6 +15,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -179,6 +182,29 @@ class CheckpointTest {
     }
 
     @Test
+    void f55_randomlyChangedTokenizerFilesAreReadOrRefused() throws IOException {
+        Random random = new Random(55);
+        int refused = 0;
+        for (String file : List.of("tokenizer.json", "tokenizer_config.json", "added_tokens.json", "generation_config.json")) {
+            String whole = Files.readString(folder.resolve(file));
+            for (int i = 0; i < 150; i++) {
+                // A value or a key replaced by another, so that most stay JSON.
+                String[] words = whole.split("(?<=[\\s\",:\\[\\]{}])|(?=[\\s\",:\\[\\]{}])");
+                words[random.nextInt(words.length)] = List.of("null", "5", "-1", "[]", "{}", "\"\"", "x", "1e99", "true", "99999999999")
+                        .get(random.nextInt(10));
+                Files.writeString(folder.resolve(file), String.join("", words));
+                Throwable thrown = catchThrowable(() -> Checkpoint.open(folder));
+                if (thrown != null) {
+                    refused++;
+                    assertThat(thrown).as(file + ": " + String.join("", words)).isInstanceOf(JvlmException.class);
+                }
+            }
+            Files.writeString(folder.resolve(file), whole);
+        }
+        assertThat(refused).isPositive();
+    }
+
+    @Test
     void f55_fingerprintsTellCheckpointsApart() throws IOException {
         String fingerprint = Checkpoint.open(folder).fingerprint();
         assertThat(fingerprint).hasSize(64).isEqualTo(Checkpoint.open(NANO).fingerprint());
@@ -191,6 +217,14 @@ class CheckpointTest {
         }
         Files.write(folder.resolve("model.safetensors"), weights);
         assertThat(Checkpoint.open(folder).fingerprint()).isNotEqualTo(other);
+    }
+
+    @Test
+    void f55_aTokenizerBeyondReasonIsRefused() throws IOException {
+        try (RandomAccessFile sparse = new RandomAccessFile(folder.resolve("tokenizer.model").toFile(), "rw")) {
+            sparse.setLength(3L << 30);
+        }
+        assertRefused(JvlmException.Code.MODEL_FORMAT, "'tokenizer.model' has 3221225472 bytes");
     }
 
     @Test

@@ -2,10 +2,12 @@ package dev.jvlm.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 
 import dev.jvlm.error.JvlmException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -212,6 +214,29 @@ class H2ovlTest {
         assertThatThrownBy(() -> Families.read(with("800m", "model_type", type)))
                 .isInstanceOf(JvlmException.class)
                 .hasMessageContainingAll("model_type is ", "Supported: H2OVL-Mississippi");
+    }
+
+    @Test
+    void f54_anyValueOfAnyKeyIsReadOrRefused() {
+        List<String> values = List.of("null", "0", "-1", "1", "7", "1e99", "0.5", "true", "false", "''", "'x'", "[]", "{}", "[null]",
+                "2147483647", "9223372036854775807", "99999999999999999999");
+        int refused = 0;
+        for (String model : List.of("800m", "2b")) {
+            JsonNode root = JSON.readTree(published(model).toFile());
+            List<String> keys = new ArrayList<>(root.propertyNames());
+            root.path("vision_config").propertyNames().forEach(k -> keys.add("vision_config." + k));
+            root.path("llm_config").propertyNames().forEach(k -> keys.add("llm_config." + k));
+            for (String key : keys) {
+                for (String value : values) {
+                    Throwable thrown = catchThrowable(() -> Families.read(with(model, key, value)));
+                    if (thrown != null) {
+                        refused++;
+                        assertThat(thrown).as(key + " = " + value).isInstanceOf(JvlmException.class);
+                    }
+                }
+            }
+        }
+        assertThat(refused).isGreaterThan(500);
     }
 
     @Test
