@@ -47,7 +47,7 @@ void collect(Engine* engine, int32_t* ids);
 // The logits (rows, vocabulary) of the step collected last, float32, valid until the next collect.
 const float* logits(Engine* engine);
 
-// Taps (base/trace.h). With out null: starts recording every tap whose name starts with `name`, or stops and forgets all with "".
+// Taps (base/trace.h). With out null: forgets what was recorded and starts recording every tap whose name starts with `name` ("*": all; "": none).
 // Otherwise copies what tap `name` recorded, float32 in the order of computation. Returns the number of values.
 int64_t trace(Engine* engine, const char* name, float* out, int64_t capacity);
 

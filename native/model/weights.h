@@ -16,3 +16,55 @@
 //   decoder.norm.weight  decoder.head.weight (V, H)
 // Biases and scales that a family lacks are absent from the manifest and not applied.
 #pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/arena.h"
+#include "ops/ops.h"
+
+namespace jvlm {
+
+enum class Precision { f32, bf16, i8 };
+
+// Loads the tensors of a manifest one after the other, each straight into its place in the type that it is used in. Without a manifest
+// it only counts bytes: the memory plan is made by the same calls.
+class Weights {
+ public:
+  // Counts.
+  explicit Weights(Precision precision) : precision_(precision) {}
+  // Loads; progress (two counters: done, all) may be null.
+  Weights(Precision precision, const std::string& manifest, Ops* ops, Arena arena, int64_t* progress);
+
+  // A weight matrix; one that may be quantised becomes int8 with precision i8.
+  Matrix matrix(const std::string& target, int64_t n, int64_t k, bool quantised = false);
+  const float* vector(const std::string& target, int64_t n);
+  // As vector; null where the manifest has no such target.
+  const float* optional(const std::string& target, int64_t n);
+  // (n, k) float32, whatever the precision.
+  const float* table(const std::string& target, int64_t n, int64_t k);
+  // After the last: throws if the manifest has a target that nobody asked for.
+  void finish() const;
+
+  int64_t bytes() const { return arena_.peak(); }
+
+ private:
+  struct Piece {
+    int64_t first_row, rows, cols;
+    Dtype dtype;
+    std::string file;
+    int64_t offset;
+  };
+
+  void fill(void* device, float* device_scale, Dtype dtype, const std::string& target, int64_t n, int64_t k);
+
+  Precision precision_;
+  Ops* ops_ = nullptr;
+  Arena arena_;
+  int64_t* progress_ = nullptr;
+  std::map<std::string, std::vector<Piece>> pieces_;
+  std::map<std::string, bool> used_;
+  std::vector<char> read_, made_;
+};
+
+}  // namespace jvlm

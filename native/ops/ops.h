@@ -50,7 +50,7 @@ struct Step {
 // What a backend must be able to hold at once; scratch is sized from it when the backend is made.
 struct Scratch {
   int64_t max_rows = 0;                                   // rows of the largest product
-  int64_t max_width = 0;                                  // columns of the largest product's input or output
+  int64_t max_inputs = 0, max_outputs = 0;                // columns of the widest product's input and output
   int64_t max_tile_tokens = 0, max_tiles = 0;             // dense attention
   int64_t max_sequences = 0, max_context = 0;             // paged attention
   int64_t max_heads = 0, max_head_size = 0;

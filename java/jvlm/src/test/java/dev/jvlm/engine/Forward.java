@@ -1,0 +1,83 @@
+package dev.jvlm.engine;
+
+import java.nio.ByteBuffer;
+import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
+
+/** Drives an engine by hand, one sequence at a time: pictures, prompt in chunks, then given ids one by one. */
+final class Forward {
+    private final Engine engine;
+    private final Limits limits;
+    private final int vocabulary;
+    private final StepPlan plan;
+    private final IntBuffer ids;
+    private final int[] pages;
+    private int cached;
+
+    Forward(Engine engine, Limits limits, int vocabulary) {
+        this.engine = engine;
+        this.limits = limits;
+        this.vocabulary = vocabulary;
+        this.plan = new StepPlan(limits.stepTokens(), limits.sequences(), limits.pages());
+        this.ids = StepPlan.ints(limits.sequences());
+        // Out of order on purpose: a mistake in the block table must not go unseen.
+        this.pages = new int[limits.pages()];
+        for (int i = 0; i < pages.length; i++) {
+            pages[i] = pages.length - 1 - i;
+        }
+    }
+
+    void encode(ByteBuffer tiles, int count, int size, int rowsPerTile) {
+        for (int first = 0; first < count; first += limits.encodeTiles()) {
+            int n = Math.min(limits.encodeTiles(), count - first);
+            int bytes = size * size * 3;
+            engine.encode(tiles.slice(first * bytes, n * bytes), n, size, first * rowsPerTile);
+        }
+    }
+
+    /** Forgets what is cached and runs a prompt; the logits of its last token. */
+    float[] prompt(int[] prompt, int[] visionRow) {
+        cached = 0;
+        float[] logits = null;
+        while (cached < prompt.length) {
+            int n = Math.min(limits.stepTokens(), prompt.length - cached);
+            plan.clear();
+            plan.begin(cached, pages, pagesFor(cached + n));
+            for (int i = cached; i < cached + n; i++) {
+                plan.add(prompt[i], visionRow[i]);
+            }
+            cached += n;
+            logits = step(cached == prompt.length);
+        }
+        return logits;
+    }
+
+    /** Feeds one id; the logits that follow it. */
+    float[] next(int id) {
+        plan.clear();
+        plan.begin(cached, pages, pagesFor(cached + 1));
+        plan.add(id, -1);
+        cached++;
+        return step(true);
+    }
+
+    private float[] step(boolean wantLogits) {
+        if (wantLogits) {
+            plan.wantLogits();
+        }
+        plan.end(cached);
+        engine.submit(plan);
+        engine.collect(ids);
+        if (!wantLogits) {
+            return null;
+        }
+        FloatBuffer row = engine.logits(1);
+        float[] logits = new float[vocabulary];
+        row.get(0, logits);
+        return logits;
+    }
+
+    private int pagesFor(int tokens) {
+        return (tokens + limits.pageTokens() - 1) / limits.pageTokens();
+    }
+}

@@ -1,0 +1,298 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace jvlm {
+namespace {
+
+Dtype act_of(Precision p) { return p == Precision::f32 ? Dtype::f32 : Dtype::bf16; }
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+int64_t layer_cache_bytes(const Spec& spec, const Limits& l) {
+  return aligned(static_cast<int64_t>(l.pages) * l.page_tokens * spec.decoder.kv_heads * spec.decoder.head_size * size_of(act_of(l.precision)));
+}
+
+// Everything that lives between the layers, taken once by a counting arena and once for good.
+int64_t index_bytes(const Limits& l) { return 4LL * (3LL * l.step_tokens + 6LL * l.sequences + l.pages) + 64 * 8; }
+
+Scratch scratch_of(const Spec& spec, const Limits& l) {
+  Scratch s;
+  const auto& v = spec.vision;
+  const auto& d = spec.decoder;
+  s.max_rows = std::max<int64_t>(static_cast<int64_t>(l.encode_tiles) * v.tokens(), l.step_tokens);
+  s.max_inputs = std::max<int64_t>({3LL * v.patch * v.patch, v.mlp, 4LL * v.hidden, d.hidden, d.attn_width(), d.mlp});
+  s.max_outputs = std::max<int64_t>({3LL * v.hidden, v.mlp, d.qkv_width(), 2LL * d.mlp, d.hidden, d.vocabulary});
+  s.max_tile_tokens = v.tokens();
+  s.max_tiles = l.encode_tiles;
+  s.max_sequences = l.sequences;
+  s.max_context = l.context;
+  s.max_heads = std::max(v.heads, d.heads);
+  s.max_head_size = std::max(v.head_size, d.head_size);
+  return s;
+}
+
+// The model's own code on a counting arena: what it takes is what it will take.
+int64_t workspace_bytes(const Spec& spec, const Limits& l, Ops& nothing) {
+  Weights count(l.precision);
+  const Dtype act = act_of(l.precision);
+  Vit vit(spec.vision, count, act);
+  Connector connector(spec, count, act);
+  Decoder decoder(spec.decoder, count, act);
+  Trace trace;
+  Taps taps(nothing, trace);
+  Arena ws;
+  Tensor x = vit.forward(nothing, ws, nullptr, l.encode_tiles, taps);
+  connector.forward(nothing, ws, Tensor(), x, l.encode_tiles, taps);
+  int64_t vision = ws.peak();
+  Arena ws2;
+  StepInput in;
+  in.step.tokens = l.step_tokens;
+  in.logits_rows = l.sequences;
+  decoder.forward(nothing, ws2, Tensor(), in, {}, Tensor(), taps);
+  return std::max(vision, ws2.peak());
+}
+
+int64_t weight_bytes(const Spec& spec, const Limits& l) {
+  Weights count(l.precision);
+  const Dtype act = act_of(l.precision);
+  Vit vit(spec.vision, count, act);
+  Connector connector(spec, count, act);
+  Decoder decoder(spec.decoder, count, act);
+  return count.bytes();
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision) {
+  if (device == "cpu") return make_cpu_ops(act_of(precision));
+  if (device == "reference") return make_reference_ops(act_of(precision));
+  throw device_error("There is no device '" + device + "'; this build knows cpu");
+}
+
+MemoryPlan plan_memory(const Spec& spec, const Limits& l, const Ops& ops) {
+  MemoryPlan p;
+  p.weights = weight_bytes(spec, l);
+  p.cache = 2 * spec.decoder.layers * layer_cache_bytes(spec, l);
+  p.vision = aligned(4LL * l.vision_rows * spec.decoder.hidden) + aligned(3LL * l.encode_tiles * spec.vision.image * spec.vision.image);
+  p.workspace = workspace_bytes(spec, l, const_cast<Ops&>(ops)) + index_bytes(l) + aligned(2LL * spec.decoder.head_size);
+  p.logits = 2 * 3 * aligned(4LL * l.sequences * (spec.decoder.vocabulary + 16));      // on the device and on the host
+  p.scratch = ops.scratch_bytes(scratch_of(spec, l));
+  return p;
+}
+
+EngineState::EngineState(const std::string& device, const std::string& spec_text, const std::string& manifest, const std::string& limits_text,
+                         int64_t* progress)
+    : spec_(parse_spec(spec_text)), limits_(parse_limits(limits_text)), ops_(make_ops(device, limits_.precision)), taps_(*ops_, trace_) {
+  worker_ = std::thread([this] { work(); });
+  try {
+    run([&] {
+      const MemoryPlan plan = plan_memory(spec_, limits_, *ops_);
+      auto arena = [&](int64_t bytes) { return Arena(ops_->allocate(bytes), bytes); };
+      const Dtype act = act_of(limits_.precision);
+      ops_->reserve(scratch_of(spec_, limits_));
+
+      Arena cache = arena(plan.cache);
+      for (int32_t i = 0; i < spec_.decoder.layers; ++i) {
+        KvCache c;
+        c.k = cache.take(layer_cache_bytes(spec_, limits_));
+        c.v = cache.take(layer_cache_bytes(spec_, limits_));
+        c.dtype = act;
+        c.kv_heads = spec_.decoder.kv_heads, c.head_size = spec_.decoder.head_size, c.page_tokens = limits_.page_tokens;
+        cache_.push_back(c);
+      }
+      Arena vision = arena(plan.vision);
+      vision_ = vision.tensor(Dtype::f32, limits_.vision_rows, spec_.decoder.hidden);
+      tiles_ = static_cast<uint8_t*>(vision.take(3LL * limits_.encode_tiles * spec_.vision.image * spec_.vision.image));
+
+      Arena workspace = arena(plan.workspace);
+      void* frequencies = workspace.take(2LL * spec_.decoder.head_size);
+      const int64_t index = index_bytes(limits_);
+      indices_ = Arena(workspace.take(index), aligned(index));
+      const int64_t rest = plan.workspace - workspace.mark();
+      workspace_ = Arena(workspace.take(rest / 64 * 64), rest);
+
+      Arena logits = arena(plan.logits / 2);
+      for (Slot& s : slots_) {
+        s.logits = logits.tensor(Dtype::f32, limits_.sequences, spec_.decoder.vocabulary);
+        s.ids = static_cast<int32_t*>(logits.take(4LL * limits_.sequences));
+        s.host_logits.resize(static_cast<size_t>(limits_.sequences) * static_cast<size_t>(spec_.decoder.vocabulary));
+        s.host_ids.resize(static_cast<size_t>(limits_.sequences));
+      }
+      Weights weights(limits_.precision, manifest, ops_.get(), arena(plan.weights), progress);
+      vit_ = std::make_unique<Vit>(spec_.vision, weights, act);
+      connector_ = std::make_unique<Connector>(spec_, weights, act);
+      decoder_ = std::make_unique<Decoder>(spec_.decoder, weights, act);
+      decoder_->prepare(*ops_, frequencies);
+      weights.finish();
+    });
+  } catch (...) {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_all();
+    worker_.join();
+    throw;
+  }
+}
+
+EngineState::~EngineState() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  worker_.join();
+}
+
+void EngineState::work() {
+  for (;;) {
+    std::function<void()> job;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
+      if (stop_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
+
+void EngineState::queue(std::function<void()> job) {
+  {
+    std::lock_guard lock(mutex_);
+    jobs_.push_back(std::move(job));
+  }
+  changed_.notify_all();
+}
+
+void EngineState::run(std::function<void()> job) {
+  bool done = false;
+  std::exception_ptr failure;
+  queue([&] {
+    std::exception_ptr caught;
+    try {
+      job();
+    } catch (...) {
+      caught = std::current_exception();
+    }
+    std::lock_guard lock(mutex_);
+    failure = caught;
+    done = true;
+    changed_.notify_all();
+  });
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return done; });
+  if (failure) std::rethrow_exception(failure);
+}
+
+void EngineState::encode(const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row) {
+  const int32_t size = spec_.vision.image;
+  if (height != size || width != size) throw request_error("A tile is " + std::to_string(size) + " x " + std::to_string(size) + " pixels");
+  if (count < 1 || count > limits_.encode_tiles)
+    throw request_error("encode takes 1 to " + std::to_string(limits_.encode_tiles) + " tiles, not " + std::to_string(count));
+  const int64_t rows = static_cast<int64_t>(count) * spec_.rows_per_tile();
+  if (first_row < 0 || first_row + rows > limits_.vision_rows) throw request_error("The tiles do not fit into the vision buffer");
+  run([&] {
+    ops_->upload(tiles_, rgb, 3LL * count * height * width);
+    workspace_.rewind(0);
+    Tensor x = vit_->forward(*ops_, workspace_, tiles_, count, taps_);
+    connector_->forward(*ops_, workspace_, vision_.slice(first_row, rows), x, count, taps_);
+  });
+}
+
+void EngineState::submit(const std::function<void(Batch&)>& assign) {
+  if (submitted_ - collected_ >= 2) throw request_error("Two steps are in flight already; collect one first");
+  Slot& slot = slots_[submitted_ % kSlots];
+  const Slot* before = submitted_ ? &slots_[(submitted_ - 1) % kSlots] : nullptr;
+  assign(slot.batch);
+  slot.batch.check(spec_, limits_, before ? static_cast<int32_t>(before->batch.logits_row.size()) : 0);
+  slot.done = false;
+  slot.failure = nullptr;
+  ++submitted_;
+  queue([this, &slot, before] {
+    std::exception_ptr caught;
+    try {
+      step(slot, before);
+    } catch (...) {
+      caught = std::current_exception();
+    }
+    std::lock_guard lock(mutex_);
+    slot.failure = caught;
+    slot.done = true;
+    changed_.notify_all();
+  });
+}
+
+int32_t* EngineState::upload(const std::vector<int32_t>& host) {
+  const auto bytes = static_cast<int64_t>(host.size()) * 4;
+  auto* device = static_cast<int32_t*>(indices_.take(bytes));
+  if (bytes) ops_->upload(device, host.data(), bytes);
+  return device;
+}
+
+void EngineState::step(Slot& slot, const Slot* before) {
+  const Batch& b = slot.batch;
+  workspace_.rewind(0);
+  indices_.rewind(0);
+  StepInput in;
+  in.token = upload(b.token);
+  in.vision_row = upload(b.vision_row);
+  in.last_ids = before ? before->ids : nullptr;
+  in.logits_row = upload(b.logits_row);
+  in.logits_rows = static_cast<int32_t>(b.logits_row.size());
+  Step& s = in.step;
+  s.tokens = b.tokens(), s.sequences = b.sequences();
+  s.seq_start = upload(b.seq_start);
+  s.past = upload(b.past);
+  s.page_start = upload(b.page_start);
+  s.page = upload(b.page);
+  for (int32_t i = 0; i < s.sequences; ++i) {
+    const int32_t fresh = b.seq_start[static_cast<size_t>(i) + 1] - b.seq_start[static_cast<size_t>(i)];
+    s.max_new = std::max(s.max_new, fresh);
+    s.max_length = std::max(s.max_length, b.past[static_cast<size_t>(i)] + fresh);
+  }
+  Tensor logits = slot.logits.slice(0, in.logits_rows);
+  decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
+  if (in.logits_rows) {
+    ops_->argmax(slot.ids, logits);
+    ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
+    ops_->download(slot.host_logits.data(), logits.data, logits.bytes());
+  }
+}
+
+void EngineState::collect(int32_t* ids) {
+  if (collected_ == submitted_) throw request_error("No step is in flight");
+  Slot& slot = slots_[collected_ % kSlots];
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return slot.done; });
+  ++collected_;
+  if (slot.failure) std::rethrow_exception(slot.failure);
+  std::copy_n(slot.host_ids.begin(), slot.batch.logits_row.size(), ids);
+}
+
+const float* EngineState::logits() {
+  if (!collected_) throw request_error("No step has been collected");
+  return slots_[(collected_ - 1) % kSlots].host_logits.data();
+}
+
+int64_t EngineState::trace(const char* name, float* out, int64_t capacity) {
+  int64_t count = 0;
+  run([&] {
+    if (!out) {
+      trace_.start(name);
+      return;
+    }
+    const std::vector<float>* tap = trace_.find(name);
+    count = tap ? static_cast<int64_t>(tap->size()) : 0;
+    if (count) std::memcpy(out, tap->data(), static_cast<size_t>(std::min(count, capacity)) * 4);
+  });
+  return count;
+}
+
+}  // namespace jvlm

@@ -1,0 +1,85 @@
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/limits.h"
+#include "model/connector.h"
+#include "model/decoder.h"
+#include "model/vit.h"
+
+namespace jvlm {
+
+// Bytes by part, counted before anything is taken.
+struct MemoryPlan {
+  int64_t weights = 0, cache = 0, vision = 0, workspace = 0, logits = 0, scratch = 0;
+  int64_t total() const { return weights + cache + vision + workspace + logits + scratch; }
+};
+
+MemoryPlan plan_memory(const Spec& spec, const Limits& limits, const Ops& ops);
+std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision);
+
+// A model on a device: weights, cache, buffers, and one worker thread on which everything runs, so that the caller never waits for a
+// step that it has only queued, and OpenMP has one team.
+class EngineState {
+ public:
+  EngineState(const std::string& device, const std::string& spec, const std::string& manifest, const std::string& limits, int64_t* progress);
+  ~EngineState();
+
+  void encode(const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row);
+  void submit(const std::function<void(Batch&)>& assign);
+  void collect(int32_t* ids);
+  const float* logits();
+  int64_t trace(const char* name, float* out, int64_t capacity);
+
+  const Limits& limits() const { return limits_; }
+
+ private:
+  static constexpr int kSlots = 3;     // one step being read by Java, two in flight
+
+  struct Slot {
+    Batch batch;
+    Tensor logits;                     // device
+    int32_t* ids = nullptr;            // device
+    std::vector<int32_t> host_ids;
+    std::vector<float> host_logits;
+    std::exception_ptr failure;
+    bool done = false;
+  };
+
+  void work();
+  void queue(std::function<void()> job);
+  void run(std::function<void()> job);  // queues and waits
+  void step(Slot& slot, const Slot* before);
+  int32_t* upload(const std::vector<int32_t>& host);
+
+  Spec spec_;
+  Limits limits_;
+  std::unique_ptr<Ops> ops_;
+  Trace trace_;
+  Taps taps_;
+  std::unique_ptr<Vit> vit_;
+  std::unique_ptr<Connector> connector_;
+  std::unique_ptr<Decoder> decoder_;
+  std::vector<KvCache> cache_;
+  Tensor vision_;
+  Arena workspace_, indices_;
+  uint8_t* tiles_ = nullptr;
+  Slot slots_[kSlots];
+  int64_t submitted_ = 0, collected_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> jobs_;
+  bool stop_ = false;
+  std::thread worker_;
+};
+
+}  // namespace jvlm

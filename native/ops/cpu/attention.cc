@@ -1,0 +1,444 @@
+#include "ops/cpu/attention.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "ops/cpu/vec.h"
+
+// Many queries (a tile, a prompt): the keys and values of one head are packed once so that register tiles of kRows queries by
+// kVectors * kLanes keys, and by as many dimensions for the values, read them in order. With bf16 and AVX512-BF16 both products take pairs:
+// of dimensions for the keys, of keys for the values. A row of scores is kept whole: at the lengths of these models it fits the caches.
+//
+// One query (decoding): nothing would be used twice, so the cache is streamed as it lies, once for all query heads that share it.
+namespace jvlm::cpu::JVLM_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kRows = 6, kVectors = 4;
+#else
+constexpr int kRows = 4, kVectors = 2;
+#endif
+constexpr int64_t kBlock = kVectors * kLanes;
+constexpr int64_t kFewest = 256;          // keys that are worth a thread of their own
+constexpr int64_t kRun = 64;              // keys that a decoding query scores at a time
+
+int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// What one thread packs and computes.
+struct Bench {
+  char* keys;
+  char* values;
+  float* score;       // (kRows, padded keys)
+  uint16_t* weight;   // the same as bf16
+  float* query;       // (kRows, D)
+  float* out;         // (kRows, padded D)
+};
+
+int64_t bench_bytes(int64_t keys, int64_t size) {
+  const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
+  return up(n * d * 4, 64) * 2 + up(kRows * n * 4, 64) + up(kRows * n * 2, 64) + up(kRows * d * 4, 64) * 2;
+}
+
+Bench bench_of(void* scratch, int64_t keys, int64_t size) {
+  const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
+  char* at = static_cast<char*>(scratch) + omp_get_thread_num() * bench_bytes(keys, size);
+  auto take = [&](int64_t bytes) {
+    char* p = at;
+    at += up(bytes, 64);
+    return p;
+  };
+  Bench b;
+  b.keys = take(n * d * 4);
+  b.values = take(n * d * 4);
+  b.score = reinterpret_cast<float*>(take(kRows * n * 4));
+  b.weight = reinterpret_cast<uint16_t*>(take(kRows * n * 2));
+  b.query = reinterpret_cast<float*>(take(kRows * d * 4));
+  b.out = reinterpret_cast<float*>(take(kRows * d * 4));
+  return b;
+}
+
+// ---- arithmetic in float32 -----------------------------------------------------------------------------------------------------------
+
+struct Floats {
+  // Column j of the packed keys, row j of the packed values; `n` padded keys, d padded dimensions.
+  template <class T>
+  static void pack(const Bench& b, int64_t j, int64_t n, int64_t d, int64_t size, const T* key, const T* value) {
+    float *k = reinterpret_cast<float*>(b.keys), *v = reinterpret_cast<float*>(b.values) + j * d;
+    for (int64_t i = 0; i < size; ++i) k[i * n + j] = one(key[i]);
+    for (int64_t i = 0; i < size; ++i) v[i] = one(value[i]);
+    for (int64_t i = size; i < d; ++i) v[i] = 0;
+  }
+  static void pad(const Bench& b, int64_t from, int64_t n, int64_t d, int64_t size) {
+    float *k = reinterpret_cast<float*>(b.keys), *v = reinterpret_cast<float*>(b.values);
+    for (int64_t i = 0; i < size; ++i) std::fill(k + i * n + from, k + i * n + n, 0.f);
+    std::fill(v + from * d, v + n * d, 0.f);
+  }
+  template <class T>
+  static void query(const Bench& b, int r, int64_t size, const T* q) {
+    for (int64_t i = 0; i < size; ++i) b.query[r * size + i] = one(q[i]);
+  }
+  static void scores(const Bench& b, int64_t n, int64_t keys, int64_t size) {
+    const float* k = reinterpret_cast<const float*>(b.keys);
+    for (int64_t j = 0; j < keys; j += kBlock) {
+      Vec acc[kRows][kVectors] = {};
+      for (int64_t i = 0; i < size; ++i)
+        for (int v = 0; v < kVectors; ++v) {
+          const Vec key = load(k + i * n + j + v * kLanes);
+          for (int r = 0; r < kRows; ++r) acc[r][v] += b.query[r * size + i] * key;
+        }
+      for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) store(b.score + r * n + j + v * kLanes, acc[r][v]);
+    }
+  }
+  static void weights(const Bench&, int, int64_t, int64_t, int64_t) {}
+  static void mean(const Bench& b, int64_t n, int64_t from, int64_t keys, int64_t d) {
+    const float* values = reinterpret_cast<const float*>(b.values);
+    for (int64_t i = 0; i < d; i += kBlock) {
+      Vec acc[kRows][kVectors] = {};
+      for (int64_t j = from; j < keys; ++j)
+        for (int v = 0; v < kVectors; ++v) {
+          const Vec value = load(values + j * d + i + v * kLanes);
+          for (int r = 0; r < kRows; ++r) acc[r][v] += b.score[r * n + j] * value;
+        }
+      for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) store(b.out + r * d + i + v * kLanes, acc[r][v]);
+    }
+  }
+};
+
+// ---- pairs of bf16 ---------------------------------------------------------------------------------------------------------------------
+
+#ifdef JVLM_DOT_BF16
+
+struct PairsOfBf16 {
+  static void pack(const Bench& b, int64_t j, int64_t n, int64_t d, int64_t size, const uint16_t* key, const uint16_t* value) {
+    uint32_t* k = reinterpret_cast<uint32_t*>(b.keys);
+    uint16_t* v = reinterpret_cast<uint16_t*>(b.values) + (j / 2) * 2 * d + j % 2;
+    for (int64_t i = 0; i < size / 2; ++i) std::memcpy(k + i * n + j, key + 2 * i, 4);
+    for (int64_t i = 0; i < size; ++i) v[2 * i] = value[i];
+    for (int64_t i = size; i < d; ++i) v[2 * i] = 0;
+  }
+  static void pad(const Bench& b, int64_t from, int64_t n, int64_t d, int64_t size) {
+    uint32_t* k = reinterpret_cast<uint32_t*>(b.keys);
+    for (int64_t i = 0; i < size / 2; ++i) std::fill(k + i * n + from, k + i * n + n, 0u);
+    uint16_t* v = reinterpret_cast<uint16_t*>(b.values);
+    for (int64_t j = from; j < n; ++j)
+      for (int64_t i = 0; i < d; ++i) v[(j / 2) * 2 * d + j % 2 + 2 * i] = 0;
+  }
+  static void query(const Bench& b, int r, int64_t size, const uint16_t* q) {
+    std::memcpy(reinterpret_cast<uint16_t*>(b.query) + r * size, q, static_cast<size_t>(size) * 2);
+  }
+  static void scores(const Bench& b, int64_t n, int64_t keys, int64_t size) {
+    const uint16_t* k = reinterpret_cast<const uint16_t*>(b.keys);
+    const uint32_t* q = reinterpret_cast<const uint32_t*>(b.query);
+    const int64_t half = size / 2;
+    for (int64_t j = 0; j < keys; j += kBlock) {
+      Vec acc[kRows][kVectors] = {};
+      for (int64_t i = 0; i < half; ++i) {
+        Pairs key[kVectors];
+        for (int v = 0; v < kVectors; ++v) key[v] = load_pairs(k + 2 * (i * n + j + v * kLanes));
+        for (int r = 0; r < kRows; ++r) {
+          const Pairs pair = Pairs{} + q[r * half + i];
+          for (int v = 0; v < kVectors; ++v) acc[r][v] = dot_pairs(acc[r][v], key[v], pair);
+        }
+      }
+      for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) store(b.score + r * n + j + v * kLanes, acc[r][v]);
+    }
+  }
+  static void weights(const Bench& b, int r, int64_t n, int64_t from, int64_t to) {
+    for (int64_t j = from; j < to; j += 2 * kLanes) {
+      const Pairs p = to_pairs(load(b.score + r * n + j), load(b.score + r * n + j + kLanes));
+      std::memcpy(b.weight + r * n + j, &p, sizeof p);
+    }
+  }
+  static void mean(const Bench& b, int64_t n, int64_t from, int64_t keys, int64_t d) {
+    const uint16_t* values = reinterpret_cast<const uint16_t*>(b.values);
+    const uint32_t* p = reinterpret_cast<const uint32_t*>(b.weight);
+    const int64_t half = n / 2;
+    for (int64_t i = 0; i < d; i += kBlock) {
+      Vec acc[kRows][kVectors] = {};
+      for (int64_t j = from / 2; j < (keys + 1) / 2; ++j) {
+        Pairs value[kVectors];
+        for (int v = 0; v < kVectors; ++v) value[v] = load_pairs(values + 2 * (j * d + i + v * kLanes));
+        for (int r = 0; r < kRows; ++r) {
+          const Pairs pair = Pairs{} + p[r * half + j];
+          for (int v = 0; v < kVectors; ++v) acc[r][v] = dot_pairs(acc[r][v], value[v], pair);
+        }
+      }
+      for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) store(b.out + r * d + i + v * kLanes, acc[r][v]);
+    }
+  }
+};
+
+#endif
+
+template <class T>
+struct ArithmeticOf {
+  using Type = Floats;
+};
+#ifdef JVLM_DOT_BF16
+template <>
+struct ArithmeticOf<uint16_t> {
+  using Type = PairsOfBf16;
+};
+#endif
+
+// Softmax of row r over the keys first ... last-1; the others get weight 0 from `from` to `to`. Returns 1 / sum.
+float softmax(const Bench& b, int r, int64_t n, int64_t from, int64_t to, int64_t first, int64_t last, float scale) {
+  float* s = b.score + r * n;
+  std::fill(s + from, s + first, -std::numeric_limits<float>::infinity());
+  std::fill(s + last, s + to, -std::numeric_limits<float>::infinity());
+  Vec most = splat(-std::numeric_limits<float>::infinity());
+  for (int64_t j = from; j < to; j += kLanes) most = max(most, load(s + j));
+  float top = most[0];
+  for (int i = 1; i < kLanes; ++i) top = std::max(top, most[i]);
+  Vec total = splat(0);
+  const Vec shift = splat(top * scale), least = splat(-std::numeric_limits<float>::infinity());
+  for (int64_t j = from; j < to; j += kLanes) {
+    const Vec x = load(s + j);
+    const Vec e = exp_fast(x * scale - shift);
+    const Vec kept = x == least ? splat(0) : e;
+    total += kept;
+    store(s + j, kept);
+  }
+  return 1.f / sum(total);
+}
+
+// kRows queries over packed keys. Row r sees the keys first[r] ... last[r]-1; out_row[r] null: no such row.
+template <class A, class T>
+void rows_of(const Bench& b, int64_t n, int64_t d, int64_t size, float scale, const int64_t* first, const int64_t* last, T* const* out_row) {
+  int64_t from = n, to = 0;
+  for (int r = 0; r < kRows; ++r)
+    if (out_row[r]) from = std::min(from, first[r]), to = std::max(to, last[r]);
+  from = from / kBlock * kBlock;
+  to = up(to, kBlock);
+  A::scores(b, n, to, size);
+  float factor[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    factor[r] = out_row[r] ? softmax(b, r, n, from, to, first[r], last[r], scale) : 0.f;
+    if (!out_row[r]) std::fill(b.score + r * n + from, b.score + r * n + to, 0.f);
+    A::weights(b, r, n, from, to);
+  }
+  A::mean(b, n, from, to, d);
+  for (int r = 0; r < kRows; ++r)
+    if (out_row[r])
+      for (int64_t i = 0; i < size; ++i) put(out_row[r] + i, b.out[r * d + i] * factor[r]);
+}
+
+template <class T>
+void dense(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
+  using A = typename ArithmeticOf<T>::Type;
+  const int64_t n = up(tokens, kBlock), d = up(size, kBlock), h = static_cast<int64_t>(heads) * size;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t unit = 0; unit < static_cast<int64_t>(tiles) * heads; ++unit) {
+    const Bench b = bench_of(scratch, tokens, size);
+    const int64_t first_row = unit / heads * tokens, column = unit % heads * size;
+    for (int64_t j = 0; j < tokens; ++j) {
+      const T* row = qkv.row<T>(first_row + j) + column;
+      A::pack(b, j, n, d, size, row + h, row + 2 * h);
+    }
+    A::pad(b, tokens, n, d, size);
+    for (int64_t t = 0; t < tokens; t += kRows) {
+      int64_t first[kRows] = {}, last[kRows];
+      T* to[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        const bool there = t + r < tokens;
+        last[r] = tokens;
+        to[r] = there ? out.row<T>(first_row + t + r) + column : nullptr;
+        A::query(b, r, size, qkv.row<T>(first_row + (there ? t + r : t)) + column);
+      }
+      rows_of<A, T>(b, n, d, size, scale, first, last, to);
+    }
+  }
+}
+
+void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
+  if (qkv.dtype == Dtype::f32)
+    dense<float>(out, qkv, tiles, tokens, heads, size, scale, scratch);
+  else
+    dense<uint16_t>(out, qkv, tiles, tokens, heads, size, scale, scratch);
+}
+
+// ---- the paged cache -------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+const T* slot(const void* cache, const KvCache& c, const Step& step, int32_t s, int64_t kv, int64_t position) {
+  const int64_t page = step.page[step.page_start[s] + position / c.page_tokens];
+  return static_cast<const T*>(cache) + ((page * c.kv_heads + kv) * c.page_tokens + position % c.page_tokens) * c.head_size;
+}
+
+// The new tokens of a sequence, all query heads of one key/value head.
+template <class T>
+void prompt(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, int32_t s, int64_t kv,
+            int64_t most, void* scratch) {
+  using A = typename ArithmeticOf<T>::Type;
+  const Bench b = bench_of(scratch, most, c.head_size);
+  const int64_t size = c.head_size, group = heads / c.kv_heads, fresh = step.seq_start[s + 1] - step.seq_start[s], past = step.past[s];
+  // Keys before the first query's window are seen by none.
+  const int64_t base = window > 0 ? std::max<int64_t>(0, past + 1 - window) : 0;
+  const int64_t keys = past + fresh - base, n = up(keys, kBlock), d = up(size, kBlock);
+  for (int64_t j = 0; j < keys; ++j)
+    A::pack(b, j, n, d, size, slot<T>(c.k, c, step, s, kv, base + j), slot<T>(c.v, c, step, s, kv, base + j));
+  A::pad(b, keys, n, d, size);
+  for (int64_t row = 0; row < fresh * group; row += kRows) {
+    int64_t first[kRows] = {}, last[kRows] = {};
+    T* to[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      const bool there = row + r < fresh * group;
+      const int64_t t = (there ? row + r : row) / group, column = (kv * group + (there ? row + r : row) % group) * size;
+      last[r] = past + t + 1 - base;
+      first[r] = window > 0 ? std::max<int64_t>(0, last[r] - window) : 0;
+      to[r] = there ? out.row<T>(step.seq_start[s] + t) + column : nullptr;
+      A::query(b, r, size, qkv.row<T>(step.seq_start[s] + t) + column);
+    }
+    rows_of<A, T>(b, n, d, size, scale, first, last, to);
+  }
+}
+
+// A part of the keys of one token, for the query heads of one key/value head: unnormalised means, their weights' sum and the largest score.
+template <class T>
+void part(float* result, const float* query, const KvCache& c, int64_t group, float scale, const Step& step, int32_t s, int64_t kv,
+          int64_t from, int64_t to) {
+  const int64_t size = c.head_size, d = up(size, kLanes), width = d + 2;
+  for (int64_t g = 0; g < group; ++g) {
+    std::fill(result + g * width, result + g * width + d + 1, 0.f);
+    result[g * width + d + 1] = -std::numeric_limits<float>::infinity();
+  }
+  float score[kRun + kLanes], rest[kLanes];
+  for (int64_t start = from, count; start < to; start += count) {
+    // Keys of a page follow each other.
+    count = std::min({kRun, to - start, c.page_tokens - start % c.page_tokens});
+    const T* keys = slot<T>(c.k, c, step, s, kv, start);
+    const T* values = slot<T>(c.v, c, step, s, kv, start);
+    for (int64_t g = 0; g < group; ++g) {
+      const float* q = query + g * d;
+      float top = -std::numeric_limits<float>::infinity();
+      for (int64_t j = 0; j < count; ++j) {
+        const T* key = keys + j * size;
+        Vec acc = splat(0);
+        int64_t i = 0;
+        for (; i + kLanes <= size; i += kLanes) acc += load(q + i) * load(key + i);
+        float dot = sum(acc);
+        for (; i < size; ++i) dot += q[i] * one(key[i]);
+        score[j] = dot * scale;
+        top = std::max(top, score[j]);
+      }
+      float* mean = result + g * width;
+      const float before = mean[d + 1], now = std::max(before, top);
+      const float shrink = before == now ? 1.f : std::exp(before - now);
+      std::fill(score + count, score + up(count, kLanes), -std::numeric_limits<float>::infinity());
+      Vec total = splat(0);
+      for (int64_t j = 0; j < count; j += kLanes) {
+        Vec e = exp_fast(load(score + j) - now);
+        for (int64_t l = count - j; l < kLanes; ++l) e[l] = 0;
+        total += e;
+        store(score + j, e);
+      }
+      mean[d] = mean[d] * shrink + sum(total);
+      mean[d + 1] = now;
+      for (int64_t i = 0; i < d; i += kLanes) {
+        Vec acc = load(mean + i) * shrink;
+        if (i + kLanes <= size) {
+          for (int64_t j = 0; j < count; ++j) acc += score[j] * load(values + j * size + i);
+        } else {
+          std::fill(rest, rest + kLanes, 0.f);
+          for (int64_t j = 0; j < count; ++j) {
+            for (int64_t l = 0; i + l < size; ++l) rest[l] = one(values[j * size + i + l]);
+            acc += score[j] * load(rest);
+          }
+        }
+        store(mean + i, acc);
+      }
+    }
+  }
+}
+
+// What a part of the keys takes: the widened queries, then the results.
+int64_t part_floats(int64_t group, int64_t size) { return group * (2 * up(size, kLanes) + 2); }
+
+// One split of the keys of a sequence's only new token.
+template <class T>
+void split_of(float* room, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, int32_t s, int64_t kv,
+              int64_t split, int64_t splits) {
+  const int64_t group = heads / c.kv_heads, size = c.head_size, d = up(size, kLanes);
+  const T* row = qkv.row<T>(step.seq_start[s]) + kv * group * size;
+  for (int64_t g = 0; g < group; ++g)
+    for (int64_t i = 0; i < d; ++i) room[g * d + i] = i < size ? one(row[g * size + i]) : 0.f;
+  const int64_t length = step.past[s] + 1, begin = window > 0 ? std::max<int64_t>(0, length - window) : 0;
+  const int64_t each = (length - begin + splits - 1) / splits;
+  const int64_t from = std::min(length, begin + split * each), to = std::min(length, from + each);
+  part<T>(room + group * d, room, c, group, scale, step, s, kv, from, to);
+}
+
+template <class T>
+void join(Tensor out, const float* rooms, const KvCache& c, int32_t heads, const Step& step, int32_t s, int64_t kv, int64_t splits) {
+  const int64_t group = heads / c.kv_heads, size = c.head_size, d = up(size, kLanes);
+  for (int64_t g = 0; g < group; ++g) {
+    auto mean = [&](int64_t split) { return rooms + split * part_floats(group, size) + group * d + g * (d + 2); };
+    float top = -std::numeric_limits<float>::infinity(), total = 0;
+    for (int64_t p = 0; p < splits; ++p) top = std::max(top, mean(p)[d + 1]);
+    for (int64_t p = 0; p < splits; ++p) total += mean(p)[d] * std::exp(mean(p)[d + 1] - top);
+    T* to = out.row<T>(step.seq_start[s]) + (kv * group + g) * size;
+    for (int64_t i = 0; i < size; ++i) {
+      float x = 0;
+      for (int64_t p = 0; p < splits; ++p) x += mean(p)[i] * std::exp(mean(p)[d + 1] - top);
+      put(to + i, x / total);
+    }
+  }
+}
+
+template <class T>
+void paged(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, void* scratch) {
+  const int64_t kv_heads = c.kv_heads, group = heads / kv_heads, units = step.sequences * kv_heads, threads = omp_get_max_threads();
+  float* rooms = static_cast<float*>(scratch);
+  if (step.max_new > 1) {
+    // A running answer may share the step with prompts; its part follows the threads' benches.
+    rooms = reinterpret_cast<float*>(static_cast<char*>(scratch) + threads * bench_bytes(step.max_length, c.head_size));
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t unit = 0; unit < units; ++unit) {
+      const auto s = static_cast<int32_t>(unit / kv_heads);
+      if (step.seq_start[s + 1] - step.seq_start[s] > 1) {
+        prompt<T>(out, qkv, c, heads, scale, window, step, s, unit % kv_heads, step.max_length, scratch);
+      } else {
+        float* room = rooms + unit * part_floats(group, c.head_size);
+        split_of<T>(room, qkv, c, heads, scale, window, step, s, unit % kv_heads, 0, 1);
+        join<T>(out, room, c, heads, step, s, unit % kv_heads, 1);
+      }
+    }
+    return;
+  }
+  // Few sequences on many threads: the keys of one are split.
+  const int64_t splits = std::max<int64_t>(1, std::min((threads + units - 1) / units, step.max_length / kFewest));
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t work = 0; work < units * splits; ++work)
+    split_of<T>(rooms + work * part_floats(group, c.head_size), qkv, c, heads, scale, window, step,
+                static_cast<int32_t>(work / splits / kv_heads), work / splits % kv_heads, work % splits, splits);
+  for (int64_t unit = 0; unit < units; ++unit)
+    join<T>(out, rooms + unit * splits * part_floats(group, c.head_size), c, heads, step, static_cast<int32_t>(unit / kv_heads),
+            unit % kv_heads, splits);
+}
+
+void attend(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, void* scratch) {
+  if (qkv.dtype == Dtype::f32)
+    paged<float>(out, qkv, c, heads, scale, window, step, scratch);
+  else
+    paged<uint16_t>(out, qkv, c, heads, scale, window, step, scratch);
+}
+
+int64_t scratch_bytes(const Scratch& s, int threads) {
+  const int64_t benches = threads * bench_bytes(std::max(s.max_tile_tokens, s.max_context), s.max_head_size);
+  // units * splits <= units + threads, and a unit has at most all heads' floats divided by the key/value heads.
+  const int64_t rooms = (s.max_sequences + threads) * s.max_heads * (2 * up(s.max_head_size, kLanes) + 2) * 4;
+  return benches + rooms;
+}
+
+}  // namespace
+
+extern const AttentionKernels attention_table = {scratch_bytes, attention, attend};
+
+}  // namespace jvlm::cpu::JVLM_ISA

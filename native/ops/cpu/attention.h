@@ -1,0 +1,18 @@
+// Attention on the CPU: dense over the tokens of a tile, causal over the paged cache.
+#pragma once
+#include "ops/ops.h"
+
+namespace jvlm::cpu {
+
+struct AttentionKernels {
+  // Bytes of scratch that both need, for all threads.
+  int64_t (*scratch_bytes)(const Scratch& scratch, int threads);
+  void (*attention)(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale, void* scratch);
+  void (*attend)(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step, void* scratch);
+};
+
+namespace portable { extern const AttentionKernels attention_table; }
+namespace avx2 { extern const AttentionKernels attention_table; }
+namespace avx512 { extern const AttentionKernels attention_table; }
+
+}  // namespace jvlm::cpu

@@ -1,0 +1,275 @@
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "base/error.h"
+#include "base/os.h"
+#include "ops/cpu/attention.h"
+#include "ops/cpu/gemm.h"
+#include "ops/cpu/matvec.h"
+#include "ops/cpu/rows.h"
+
+namespace jvlm {
+namespace {
+
+using namespace cpu;
+
+// Products of at most so many rows read each weight once for all of them; more rows are worth packing.
+constexpr int64_t kMatvecRows = 16;
+// Rows of a weight matrix that are widened at a time: the panel and its sums stay in the caches.
+constexpr int64_t kPanelRows = 512;
+
+template <class T>
+const T& pick(Isa isa, const T& portable_table, const T& avx2_table, const T& avx512_table) {
+  return isa == Isa::avx512 ? avx512_table : isa == Isa::avx2 ? avx2_table : portable_table;
+}
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Which type multiplies bf16 matrices faster: on CPUs with AVX512-BF16 but without AMX it is float32 on some (Intel) and bf16 on others
+// (AMD), by a factor of two either way. Measured once a process. JVLM_CPU_PRODUCT=f32|bf16 decides instead (tests run both).
+Dtype faster_product(Isa isa, Gemm& gemm) {
+  const char* asked = std::getenv("JVLM_CPU_PRODUCT");
+  if (asked && std::string(asked) == "f32") return Dtype::f32;
+  if (asked && std::string(asked) == "bf16") return Dtype::bf16;
+  if (isa != Isa::avx512) return Dtype::f32;
+  static Dtype faster;
+  static std::once_flag once;
+  std::call_once(once, [&] {
+    constexpr int64_t m = 256, n = 1024, k = 1024;
+    std::vector<float> memory(static_cast<size_t>(m * k + n * k)), sum(static_cast<size_t>(m * n));
+    double best[2] = {1e9, 1e9};
+    for (int round = 0; round < 4; ++round)
+      for (Dtype t : {Dtype::f32, Dtype::bf16}) {
+        const double start = seconds();
+        gemm.product({sum.data(), Dtype::f32, m, n}, {memory.data(), t, m, k}, memory.data() + m * k);
+        best[t == Dtype::bf16] = std::min(best[t == Dtype::bf16], seconds() - start);
+      }
+    faster = best[1] < best[0] ? Dtype::bf16 : Dtype::f32;
+  });
+  return faster;
+}
+
+class CpuOps : public Ops {
+ public:
+  explicit CpuOps(Dtype act)
+      : act_(act), isa_(best_isa()), threads_(os::cpu_count()), rows_(pick(isa_, portable::row_table, avx2::row_table, avx512::row_table)),
+        matvec_(pick(isa_, portable::matvec_table, avx2::matvec_table, avx512::matvec_table)),
+        attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table)), gemm_(make_gemm(isa_)) {
+    omp_set_num_threads(threads_);
+    product_ = act == Dtype::f32 ? Dtype::f32 : faster_product(isa_, *gemm_);
+  }
+
+  ~CpuOps() override {
+    for (auto& [memory, bytes] : blocks_) os::unmap_memory(memory, bytes);
+  }
+
+  // ---- memory -------------------------------------------------------------------------------------------------------------------
+  void* allocate(int64_t bytes) override {
+    bytes = std::max<int64_t>(bytes, 1);
+    void* p = os::map_memory(bytes);
+    blocks_.emplace_back(p, bytes);
+    return p;
+  }
+  void upload(void* device, const void* host, int64_t bytes) override { std::memcpy(device, host, static_cast<size_t>(bytes)); }
+  void download(void* host, const void* device, int64_t bytes) override { std::memcpy(host, device, static_cast<size_t>(bytes)); }
+
+  int64_t scratch_bytes(const Scratch& s) const override {
+    const Sizes z = sizes(s);
+    // oneDNN packs a block of a plain weight matrix into memory of its own, which this bounds.
+    const int64_t onednn = s.max_inputs * 1024 * 4 + (8 << 20);
+    return z.input + z.panel + z.sum + z.attention + onednn;
+  }
+
+  void reserve(const Scratch& s) override {
+    omp_set_num_threads(threads_);                        // of the engine's thread, whose team does all the work
+    const Sizes z = sizes(s);
+    input_ = allocate(z.input);
+    patches_ = static_cast<char*>(input_) + z.input / 2;
+    panel_ = allocate(z.panel);
+    sum_ = static_cast<float*>(allocate(z.sum));
+    attention_scratch_ = allocate(z.attention);
+  }
+
+  std::string description() const override {
+    return std::string(name(isa_)) + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads") + ", products in " +
+           (product_ == Dtype::f32 ? "float32" : "bf16") +
+#ifdef JVLM_ONEDNN
+           (isa_ == Isa::portable ? "" : " by oneDNN");
+#else
+           "";
+#endif
+  }
+
+  // ---- vision -------------------------------------------------------------------------------------------------------------------
+  void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+                   const float* class_token, const float* positions, const float mean[3], const float std[3]) override {
+    const int64_t grid = size / patch, patches = grid * grid, tokens = patches + 1;
+    for (int64_t b = 0; b < tiles; ++b) {
+      Tensor x(patches_, act_, patches, w.k);
+      rows_.patches(x, rgb + b * size * size * 3, size, patch, mean, std);
+      Tensor to = out.slice(b * tokens, tokens);
+      float* first = to.row<float>(0);
+      for (int64_t c = 0; c < w.n; ++c) first[c] = class_token[c] + positions[c];
+      std::memcpy(to.row<float>(1), positions + w.n, static_cast<size_t>(patches * w.n) * 4);
+      Epilogue end;
+      end.bias = bias;
+      end.add = true;
+      product(to.slice(1, patches), x, w, end);
+    }
+  }
+
+  void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) override {
+    attention_.attention(out, qkv, tiles, tokens, heads, head_size, scale, attention_scratch_);
+  }
+
+  void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm) override {
+    rows_.pixel_shuffle_norm(out, x, tiles, grid, norm);
+  }
+
+  // ---- rows ---------------------------------------------------------------------------------------------------------------------
+  void norm(Tensor out, Tensor x, const Norm& norm) override { rows_.norm(out, x, norm); }
+
+  void gather(Tensor out, Tensor x, const int32_t* row) override {
+    for (int64_t r = 0; r < out.rows; ++r) std::memcpy(out.row<float>(r), x.row<float>(row[r]), static_cast<size_t>(out.cols) * 4);
+  }
+
+  // ---- products -----------------------------------------------------------------------------------------------------------------
+  void matmul(Tensor out, Tensor x, const Matrix& w, const float* bias, Act act) override {
+    Epilogue end;
+    end.bias = bias;
+    end.act = act;
+    product(out, x, w, end);
+  }
+
+  void matmul_add(Tensor x, Tensor a, const Matrix& w, const float* bias, const float* layer_scale) override {
+    Epilogue end;
+    end.bias = bias;
+    end.layer_scale = layer_scale;
+    end.add = true;
+    product(x, a, w, end);
+  }
+
+  void matmul_gate(Tensor out, Tensor x, const Matrix& w, Act act) override {
+    const int64_t m = w.n / 2;
+    if (x.rows <= kMatvecRows) {
+      matvec_.matvec(sum_, w.n, x, w);
+      rows_.finish_gate(out, sum_, w.n, w.scale, act);
+      return;
+    }
+    x = converted(x);
+    for (int64_t first = 0; first < m; first += kPanelRows / 2) {
+      const int64_t n = std::min(kPanelRows / 2, m - first);
+      Tensor sum(sum_, Dtype::f32, x.rows, 2 * n);
+      gemm_->product(sum.columns(0, n), x, panel(w, first, n));
+      gemm_->product(sum.columns(n, n), x, panel(w, m + first, n));
+      if (w.scale) {
+        // Gate and up have scales of their own rows.
+        scale_.resize(static_cast<size_t>(2 * n));
+        std::copy_n(w.scale + first, n, scale_.begin());
+        std::copy_n(w.scale + m + first, n, scale_.begin() + n);
+      }
+      rows_.finish_gate(out.columns(first, n), sum_, 2 * n, w.scale ? scale_.data() : nullptr, act);
+    }
+  }
+
+  // ---- decoder ------------------------------------------------------------------------------------------------------------------
+  void embed(Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table, Tensor vision) override {
+    rows_.embed(out, token, vision_row, last_ids, table, vision);
+  }
+
+  void rope_table(float* cos, float* sin, const Step& step, const float* inverse_frequency, int32_t half, float magnitude) override {
+    for (int32_t s = 0; s < step.sequences; ++s) {
+#pragma omp parallel for schedule(static) if (step.seq_start[s + 1] - step.seq_start[s] > 3)
+      for (int32_t t = step.seq_start[s]; t < step.seq_start[s + 1]; ++t)
+        for (int32_t i = 0; i < half; ++i) {
+          const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[i];
+          cos[static_cast<int64_t>(t) * half + i] = std::cos(angle) * magnitude;
+          sin[static_cast<int64_t>(t) * half + i] = std::sin(angle) * magnitude;
+        }
+    }
+  }
+
+  void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step) override { rows_.rope_append(qkv, cache, heads, step); }
+
+  void attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) override {
+    attention_.attend(out, qkv, cache, heads, scale, window, step, attention_scratch_);
+  }
+
+  void argmax(int32_t* ids, Tensor logits) override { rows_.argmax(ids, logits); }
+
+ private:
+  struct Sizes {
+    int64_t input, panel, sum, attention;
+  };
+
+  Sizes sizes(const Scratch& s) const {
+    Sizes z;
+    z.input = s.max_rows * s.max_inputs * 4 * 2;          // patches, and any input in the other type
+    z.panel = kPanelRows * s.max_inputs * 4;
+    z.sum = std::max(s.max_rows * kPanelRows, kMatvecRows * s.max_outputs) * 4;
+    z.attention = attention_.scratch_bytes(s, threads_);
+    return z;
+  }
+
+  Tensor converted(const Tensor& x) {
+    if (x.dtype == product_) return x;
+    Tensor to(input_, product_, x.rows, x.cols);
+    rows_.convert(to, x);
+    return to;
+  }
+
+  // Rows of w in the type that multiplies faster: in place where they are, else widened.
+  const void* panel(const Matrix& w, int64_t first, int64_t rows) {
+    if (w.dtype == product_) return static_cast<const char*>(w.data) + first * w.k * size_of(w.dtype);
+    rows_.widen(panel_, product_, w, first, rows);
+    return panel_;
+  }
+
+  void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end) {
+    if (x.rows <= kMatvecRows) {
+      matvec_.matvec(sum_, w.n, x, w);
+      finish(out, sum_, w.n, w.scale, end, 0);
+      return;
+    }
+    if (w.dtype == product_ && x.dtype == product_ && gemm_->fused(out, x, w.data, end)) return;
+    x = converted(x);
+    for (int64_t first = 0; first < w.n; first += kPanelRows) {
+      const int64_t n = std::min(kPanelRows, w.n - first);
+      gemm_->product({sum_, Dtype::f32, x.rows, n}, x, panel(w, first, n));
+      finish(out.columns(first, n), sum_, n, w.scale ? w.scale + first : nullptr, end, first);
+    }
+  }
+
+  void finish(const Tensor& out, const float* sum, int64_t stride, const float* scale, const Epilogue& end, int64_t first) {
+    const float* bias = end.bias ? end.bias + first : nullptr;
+    if (end.add)
+      rows_.finish_add(out, sum, stride, scale, bias, end.layer_scale ? end.layer_scale + first : nullptr);
+    else
+      rows_.finish(out, sum, stride, scale, bias, end.act);
+  }
+
+  Dtype act_, product_ = Dtype::f32;
+  Isa isa_;
+  int threads_;
+  const RowKernels& rows_;
+  const MatvecKernels& matvec_;
+  const AttentionKernels& attention_;
+  std::unique_ptr<Gemm> gemm_;
+  std::vector<std::pair<void*, int64_t>> blocks_;
+  void *input_ = nullptr, *patches_ = nullptr, *panel_ = nullptr, *attention_scratch_ = nullptr;
+  float* sum_ = nullptr;
+  std::vector<float> scale_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cpu_ops(Dtype act) { return std::make_unique<CpuOps>(act); }
+
+}  // namespace jvlm

@@ -1,0 +1,107 @@
+// One vector of floats, as wide as the instruction set that the file is compiled for, by the compiler's vector extension.
+#pragma once
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "base/bf16.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace jvlm::cpu::JVLM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t VecU __attribute__((vector_size(kLanes * 4)));
+typedef int32_t VecI __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t VecH __attribute__((vector_size(kLanes * 2)));
+typedef int8_t VecB __attribute__((vector_size(kLanes)));
+
+inline Vec splat(float f) { return Vec{} + f; }
+
+inline Vec load(const float* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Vec load(const uint16_t* p) {
+  VecH h;
+  std::memcpy(&h, p, sizeof h);
+  return std::bit_cast<Vec>(__builtin_convertvector(h, VecU) << 16);
+}
+inline Vec load(const int8_t* p) {
+  VecB b;
+  std::memcpy(&b, p, sizeof b);
+  return __builtin_convertvector(__builtin_convertvector(b, VecI), Vec);
+}
+
+inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+// Round to nearest even; what comes here is a number.
+inline void store(uint16_t* p, Vec v) {
+  const VecU u = std::bit_cast<VecU>(v);
+  const VecH h = __builtin_convertvector((u + 0x7fffu + ((u >> 16) & 1u)) >> 16, VecH);
+  std::memcpy(p, &h, sizeof h);
+}
+
+inline float one(float f) { return f; }
+inline float one(uint16_t h) { return from_bf16(h); }
+inline float one(int8_t b) { return static_cast<float>(b); }
+inline void put(float* p, float v) { *p = v; }
+inline void put(uint16_t* p, float v) { *p = to_bf16(v); }
+
+inline float sum(Vec v) {
+  float lane[kLanes];
+  std::memcpy(lane, &v, sizeof v);
+  for (int w = kLanes / 2; w; w /= 2)
+    for (int i = 0; i < w; ++i) lane[i] += lane[i + w];
+  return lane[0];
+}
+
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+// e^x for x <= 0 (softmax): 2^n * e^r, r in [-ln2/2, ln2/2], a polynomial of degree 6; relative error below 3e-7. Below -87 it is 1e-38,
+// which no sum of softmax sees.
+inline Vec exp_fast(Vec x) {
+  x = max(x, splat(-87.f));
+  // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
+  const Vec shifted = x * 1.44269504088896341f + 12582912.f;
+  const Vec n = shifted - 12582912.f;
+  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec p = splat(1.3888889e-3f);
+  p = p * r + 8.3333333e-3f;
+  p = p * r + 4.1666667e-2f;
+  p = p * r + 1.6666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r + 1.f;
+  p = p * r + 1.f;
+  return p * std::bit_cast<Vec>((std::bit_cast<VecU>(shifted) + 127u) << 23);
+}
+
+#if defined(__AVX512BF16__)
+#define JVLM_DOT_BF16 1
+typedef uint32_t Pairs __attribute__((vector_size(64)));   // sixteen pairs of bf16
+// acc + the sum of the products of each pair.
+inline Vec dot_pairs(Vec acc, Pairs a, Pairs b) {
+  return std::bit_cast<Vec>(_mm512_dpbf16_ps(std::bit_cast<__m512>(acc), std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
+}
+inline Pairs load_pairs(const uint16_t* p) {
+  Pairs v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+// Sixteen floats twice, rounded to bf16: low's, then high's.
+inline Pairs to_pairs(Vec low, Vec high) {
+  return std::bit_cast<Pairs>(_mm512_cvtne2ps_pbh(std::bit_cast<__m512>(high), std::bit_cast<__m512>(low)));
+}
+#endif
+
+}  // namespace jvlm::cpu::JVLM_ISA
