@@ -159,6 +159,11 @@ final class SentencePiece implements SubwordModel {
     }
 
     @Override
+    public String pieceName(int id) {
+        return id < 0 || id >= pieces.size() ? "" : pieces.get(id).text;
+    }
+
+    @Override
     public String decode(int[] idsToDecode, List<AddedToken> extra) {
         ByteRuns runs = new ByteRuns(Utf8::decodeEachByte);
         boolean atStart = true;

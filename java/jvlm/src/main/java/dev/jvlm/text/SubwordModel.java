@@ -18,4 +18,7 @@ interface SubwordModel {
 
     /** The number of ids, added tokens that the model file itself holds included. */
     int size();
+
+    /** How the file writes the piece of an id; empty if there is no such piece. */
+    String pieceName(int id);
 }

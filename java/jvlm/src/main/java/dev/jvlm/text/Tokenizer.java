@@ -199,6 +199,16 @@ public final class Tokenizer {
         return null;
     }
 
+    /** How the vocabulary writes the piece of an id; empty for ids that have none. An added token's name is its content. */
+    public String pieceName(int id) {
+        return added.stream().filter(t -> t.id() == id).map(AddedToken::content).findFirst().orElseGet(() -> model.pieceName(id));
+    }
+
+    /** Whether an id stands for one byte, which may be part of a character. */
+    boolean isBytePiece(int id) {
+        return ByteRuns.valueOf(model.pieceName(id)) >= 0;
+    }
+
     /** The text of ids, special tokens left out. Ids beyond the vocabulary are left out too: a model may have unused rows. */
     public String decode(int[] ids) {
         int[] plain = Arrays.stream(ids)

@@ -139,6 +139,11 @@ final class TokenizerJson implements SubwordModel {
     }
 
     @Override
+    public String pieceName(int id) {
+        return id < 0 || id >= pieces.length || pieces[id] == null ? "" : pieces[id];
+    }
+
+    @Override
     public int size() {
         return pieces.length;
     }
