@@ -1,5 +1,9 @@
 package dev.jvlm.engine;
 
+import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.ModelSpec;
+import dev.jvlm.model.Tiling;
+
 /**
  * What an engine may hold at once ({@code native/engine/limits.h}).
  *
@@ -14,6 +18,36 @@ package dev.jvlm.engine;
  */
 record Limits(
         String precision, int pages, int pageTokens, int sequences, int stepTokens, int visionRows, int encodeTiles, int context) {
+    private static final int DEFAULT_CONTEXT = 8192;
+    private static final int PAGE_TOKENS = 64;
+
+    /** Prompt tokens a step: enough rows for products at full speed, few enough that running answers do not stall for long. */
+    private static final int STEP_TOKENS = 1024;
+
+    /** Rows of the vision tower that make products run at full speed: one tile of 448 pixels, several smaller ones. */
+    private static final int ENCODE_TOKENS = 1025;
+
+    /**
+     * The limits for a model.
+     *
+     * @param context tokens, or 0 for the smaller of the model's maximum and 8192
+     * @throws JvlmException REQUEST if the model cannot have such a context
+     */
+    static Limits of(ModelSpec spec, Tiling tiling, String precision, int context, int sequences) {
+        int most = spec.decoder().context();
+        if (context > most) {
+            throw new JvlmException(
+                    JvlmException.Code.REQUEST, "The context is " + context + " tokens; this model was made for at most " + most);
+        }
+        int tokens = context > 0 ? context : Math.min(most, DEFAULT_CONTEXT);
+        int pages = Math.multiplyExact(sequences, (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS);
+        // Two of the largest pictures, so that one is encoded while the other is read; any prompt that fits the context fits here too.
+        int rows = Math.max(tokens, 2 * (2 * tiling.maxTiles() + 1) * spec.rowsPerTile());
+        int tileTokens = 1 + spec.vision().grid() * spec.vision().grid();
+        return new Limits(precision, pages, PAGE_TOKENS, sequences, Math.max(sequences, Math.min(tokens, STEP_TOKENS)), rows,
+                Math.max(1, Math.min(16, ENCODE_TOKENS / tileTokens)), tokens);
+    }
+
     String toText() {
         return "precision " + precision + "\npages " + pages + "\npage_tokens " + pageTokens + "\nsequences " + sequences
                 + "\nstep_tokens " + stepTokens + "\nvision_rows " + visionRows + "\nencode_tiles " + encodeTiles + "\ncontext " + context

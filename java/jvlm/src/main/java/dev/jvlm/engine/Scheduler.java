@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.Deque;
 import java.util.Iterator;
 import java.util.List;
+import java.util.function.Predicate;
 
 /**
  * Who runs when: admission by pages and vision rows, and the ragged batch of each step. A function of integers; it knows nothing of
@@ -56,10 +57,6 @@ final class Scheduler {
         List<Sequence> admitted = new ArrayList<>();
         while (!waiting.isEmpty() && running.size() < limits.sequences()) {
             Sequence s = waiting.peek();
-            if (s.finished) {
-                waiting.remove();
-                continue;
-            }
             int first = s.visionRows == 0 ? 0 : rows.take(s.visionRows);
             if (first < 0) {
                 break;
@@ -79,14 +76,19 @@ final class Scheduler {
         return admitted;
     }
 
-    /** The sequence whose pictures are next to be encoded, or null. */
-    Sequence nextToEncode() {
+    /** The first sequence with tiles to encode that are {@code ready}, or null. */
+    Sequence nextToEncode(Predicate<Sequence> ready) {
         for (Sequence s : running) {
-            if (!s.finished && s.tilesEncoded < s.tiles) {
+            if (!s.finished && s.tilesEncoded < s.tiles && ready.test(s)) {
                 return s;
             }
         }
         return null;
+    }
+
+    /** Whether no sequence must see the logits of a step in flight before its next token can be planned. */
+    boolean allRunAhead() {
+        return running.stream().allMatch(s -> s.finished || s.runsAhead || s.issued == s.received());
     }
 
     /** Fills the plan of the next step and returns the sequence of each row of logits; the plan may stay empty. */
@@ -156,7 +158,7 @@ final class Scheduler {
         return (tokens + limits.pageTokens() - 1) / limits.pageTokens();
     }
 
-    /** Gives back what finished sequences hold, once no step in flight uses it; returns those that are gone now. */
+    /** Gives back what finished sequences hold, once no step in flight uses it; returns those that are gone now, admitted or not. */
     List<Sequence> release() {
         List<Sequence> gone = new ArrayList<>();
         for (Iterator<Sequence> i = running.iterator(); i.hasNext(); ) {
@@ -170,7 +172,13 @@ final class Scheduler {
                 gone.add(s);
             }
         }
-        waiting.removeIf(s -> s.finished);
+        for (Iterator<Sequence> i = waiting.iterator(); i.hasNext(); ) {
+            Sequence s = i.next();
+            if (s.finished) {
+                i.remove();
+                gone.add(s);
+            }
+        }
         return gone;
     }
 }
