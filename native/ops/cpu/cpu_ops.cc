@@ -218,17 +218,23 @@ class CpuOps : public Ops {
     return z;
   }
 
+  // The type of a product over k inputs. oneDNN's bf16 products on AMX (3.11) take k in steps of 32 and read past the ends of rows of
+  // other lengths: float32 serves those.
+  Dtype product_of(int64_t k) const { return k % 32 ? Dtype::f32 : product_; }
+
   Tensor converted(const Tensor& x) {
-    if (x.dtype == product_) return x;
-    Tensor to(input_, product_, x.rows, x.cols);
+    const Dtype dtype = product_of(x.cols);
+    if (x.dtype == dtype) return x;
+    Tensor to(input_, dtype, x.rows, x.cols);
     rows_.convert(to, x);
     return to;
   }
 
   // Rows of w in the type that multiplies faster: in place where they are, else widened.
   const void* panel(const Matrix& w, int64_t first, int64_t rows) {
-    if (w.dtype == product_) return static_cast<const char*>(w.data) + first * w.k * size_of(w.dtype);
-    rows_.widen(panel_, product_, w, first, rows);
+    const Dtype dtype = product_of(w.k);
+    if (w.dtype == dtype) return static_cast<const char*>(w.data) + first * w.k * size_of(w.dtype);
+    rows_.widen(panel_, dtype, w, first, rows);
     return panel_;
   }
 
@@ -238,7 +244,7 @@ class CpuOps : public Ops {
       finish(out, sum_, w.n, w.scale, end, 0);
       return;
     }
-    if (w.dtype == product_ && x.dtype == product_ && gemm_->fused(out, x, w.data, end)) return;
+    if (w.dtype == product_of(w.k) && x.dtype == w.dtype && gemm_->fused(out, x, w.data, end)) return;
     x = converted(x);
     for (int64_t first = 0; first < w.n; first += kPanelRows) {
       const int64_t n = std::min(kPanelRows, w.n - first);
