@@ -1,9 +1,13 @@
 package dev.jvlm.image;
 
+import dev.jvlm.error.JvlmException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.function.Predicate;
 
 /**
- * Chooses the grids of InternVL's dynamic tiling and of H2OVL's multi-scale adaptive cropping (MSAC). Integers only: no pixels.
+ * InternVL's dynamic tiling and H2OVL's multi-scale adaptive cropping (MSAC). The choice of grids is integers only: no pixels.
  *
  * <p>Source: the reference image code of the two families (InternVL {@code dataset.py} {@code dynamic_preprocess}, H2OVL
  * {@code image_process.py} {@code dynamic_preprocess} and {@code dynamic_preprocess2}).
@@ -14,6 +18,9 @@ public final class GridTiler {
 
     /** The fine pass of MSAC never asks for fewer tiles than this. */
     private static final int MSAC_MIN_TILES = 3;
+
+    /** Of a narrower picture nothing legible is left: the longest grids in use stretch it back by 40 times at most. */
+    public static final int MAX_ASPECT = 10_000;
 
     private final int tileSize;
 
@@ -54,6 +61,83 @@ public final class GridTiler {
                 MSAC_MIN_TILES,
                 maxTiles,
                 grid -> coarse.columns() % grid.columns() != 0 && coarse.rows() % grid.rows() != 0);
+    }
+
+    /**
+     * The number of tiles that {@link #cut} makes.
+     *
+     * @param width picture width in pixels
+     * @param height picture height in pixels
+     * @param minTiles fewest cells of the grid
+     * @param maxTiles most cells of the grid
+     * @param thumbnail whether a grid of more than one cell is followed by the whole picture as one more tile
+     * @param msac whether the tiles of a second, finer grid come first
+     * @throws JvlmException IMAGE if one side is more than {@value #MAX_ASPECT} times the other
+     */
+    public int count(int width, int height, int minTiles, int maxTiles, boolean thumbnail, boolean msac) {
+        return plan(width, height, minTiles, maxTiles, thumbnail, msac).size();
+    }
+
+    /**
+     * Cuts a picture into tiles: the cells of the grid row by row, then the thumbnail. With {@code msac} the fine grid's without its last
+     * tile, the coarse grid's without its last tile, the last of the fine grid's. Parameters as for {@link #count}.
+     *
+     * @throws JvlmException IMAGE if one side is more than {@value #MAX_ASPECT} times the other
+     */
+    public Tiles cut(Image image, int minTiles, int maxTiles, boolean thumbnail, boolean msac, Resizer resizer) {
+        List<Cell> cells = plan(image.width(), image.height(), minTiles, maxTiles, thumbnail, msac);
+        List<Grid> grids = cells.stream().map(Cell::grid).distinct().toList();
+        ByteBuffer resized = resizer.resize(
+                image,
+                Filter.BICUBIC,
+                grids.stream().map(g -> new Size(g.columns() * tileSize, g.rows() * tileSize)).toList());
+        int row = 3 * tileSize;
+        int tile = row * tileSize;
+        // Laid out by whole resized pictures; a grid of one column lies there tile by tile, others are gathered row by row.
+        ByteBuffer tiles = ByteBuffer.allocateDirect(Math.multiplyExact(cells.size(), tile));
+        for (Cell cell : cells) {
+            int start = tile * grids.subList(0, grids.indexOf(cell.grid)).stream().mapToInt(Grid::cells).sum();
+            int columns = cell.grid.columns();
+            int first = start + cell.index / columns * columns * tile + cell.index % columns * row;
+            for (int y = 0; y < tileSize; y++) {
+                tiles.put(tiles.position(), resized, first + y * columns * row, row);
+                tiles.position(tiles.position() + row);
+            }
+        }
+        return new Tiles(tiles.clear(), cells.size(), tileSize);
+    }
+
+    /** One tile: a cell of a grid, counted row by row. The thumbnail is the only cell of the 1 x 1 grid. */
+    private record Cell(Grid grid, int index) {}
+
+    private List<Cell> plan(int width, int height, int minTiles, int maxTiles, boolean thumbnail, boolean msac) {
+        if (Math.max(width, height) > (long) MAX_ASPECT * Math.min(width, height)) {
+            throw new JvlmException(
+                    JvlmException.Code.IMAGE,
+                    "A picture of " + width + " x " + height + " pixels is too narrow: one side may be at most " + MAX_ASPECT
+                            + " times the other. Cut it into pieces");
+        }
+        Grid grid = choose(width, height, minTiles, maxTiles);
+        List<Cell> coarse = cells(grid, thumbnail);
+        if (!msac) {
+            return coarse;
+        }
+        List<Cell> fine = cells(chooseFine(width, height, grid, maxTiles), thumbnail);
+        List<Cell> cells = new ArrayList<>(fine.subList(0, fine.size() - 1));
+        cells.addAll(coarse.subList(0, coarse.size() - 1));
+        cells.add(fine.get(fine.size() - 1));
+        return cells;
+    }
+
+    private static List<Cell> cells(Grid grid, boolean thumbnail) {
+        List<Cell> cells = new ArrayList<>();
+        for (int i = 0; i < grid.cells(); i++) {
+            cells.add(new Cell(grid, i));
+        }
+        if (thumbnail && grid.cells() > 1) {
+            cells.add(new Cell(SINGLE, 0));
+        }
+        return cells;
     }
 
     private Grid nearest(int width, int height, int minTiles, int maxTiles, Predicate<Grid> admitted) {

@@ -1,15 +1,20 @@
 package dev.jvlm.image;
 
+import dev.jvlm.error.JvlmException;
+import java.nio.ByteBuffer;
+
 /** A picture: 8-bit RGB, rows from the top, no padding. Immutable. */
 public final class Image {
     private final int width;
     private final int height;
-    private final byte[] rgb;
+    /** Outside the Java heap, because native code reads it: a heap array would be copied on each call. */
+    private final ByteBuffer rgb;
 
-    private Image(int width, int height, byte[] rgb) {
+    /** Takes the buffer over: nobody writes to it from here on. */
+    Image(int width, int height, ByteBuffer rgb) {
         this.width = width;
         this.height = height;
-        this.rgb = rgb;
+        this.rgb = rgb.asReadOnlyBuffer().clear();
     }
 
     /** A picture from pixels: {@code height * width * 3} bytes, which are copied. */
@@ -17,7 +22,22 @@ public final class Image {
         if (width < 1 || height < 1 || (long) width * height * 3 != rgb.length) {
             throw new IllegalArgumentException("rgb has " + rgb.length + " bytes, not " + width + " x " + height + " x 3");
         }
-        return new Image(width, height, rgb.clone());
+        return new Image(width, height, ByteBuffer.allocateDirect(rgb.length).put(rgb));
+    }
+
+    /** {@link #decode(byte[], Decoding)} with {@link Decoding#DEFAULT}. */
+    public static Image decode(byte[] file) {
+        return decode(file, Decoding.DEFAULT);
+    }
+
+    /**
+     * A picture from the bytes of a JPEG, PNG, WebP, TIFF, GIF or BMP file. The array is not kept, and what the caller writes to it
+     * meanwhile changes nothing.
+     *
+     * @throws JvlmException IMAGE if it is empty, of another format, damaged or cut short, larger than the limit, or has no such frame
+     */
+    public static Image decode(byte[] file, Decoding decoding) {
+        return Decoder.decode(file.clone(), decoding);
     }
 
     public int width() {
@@ -26,5 +46,10 @@ public final class Image {
 
     public int height() {
         return height;
+    }
+
+    /** The pixels, {@code height * width * 3} bytes: a read-only direct buffer of its own position and limit. */
+    public ByteBuffer rgb() {
+        return rgb.duplicate();
     }
 }
