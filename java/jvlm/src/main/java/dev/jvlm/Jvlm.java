@@ -102,6 +102,11 @@ public final class Jvlm implements AutoCloseable {
         return options.device();
     }
 
+    /** For tests, which free what a forgotten model leaves. */
+    EngineLoop loop() {
+        return loop;
+    }
+
     /** What computes: the device, its instruction set and threads, the precision. */
     public String device() {
         return device;

@@ -175,8 +175,11 @@ public final class EngineLoop implements AutoCloseable {
         if (interrupted) {
             Thread.currentThread().interrupt();
         }
-        if (failed[0] != null) {
-            throw failed[0] instanceof RuntimeException e ? e : (Error) failed[0];
+        if (failed[0] instanceof RuntimeException e) {
+            throw e;
+        }
+        if (failed[0] instanceof Error e) {
+            throw e;
         }
         if (fromCaller != null) {
             opened[0].close();

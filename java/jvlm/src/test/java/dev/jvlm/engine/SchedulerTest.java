@@ -161,7 +161,7 @@ class SchedulerTest {
                 assertThat(step).as("steps of seed %d", seed).isLessThan(3000);
                 scheduler.release();
                 scheduler.admit();
-                Sequence encode = scheduler.nextToEncode();
+                Sequence encode = scheduler.nextToEncode(candidate -> true);
                 if (encode != null) {
                     encode.tilesEncoded++;
                 }
