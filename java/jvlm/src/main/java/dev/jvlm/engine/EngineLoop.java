@@ -158,7 +158,9 @@ public final class EngineLoop implements AutoCloseable {
         loader.start();
         boolean interrupted = false;
         RuntimeException fromCaller = null;
-        while (loader.isAlive()) {
+        boolean loading;
+        do {
+            loading = loader.isAlive();
             try {
                 loader.join(PROGRESS_MILLIS);
             } catch (InterruptedException e) {
@@ -171,7 +173,7 @@ public final class EngineLoop implements AutoCloseable {
                     fromCaller = e;
                 }
             }
-        }
+        } while (loading); // Once more after the end: the last report is the whole.
         if (interrupted) {
             Thread.currentThread().interrupt();
         }
@@ -206,7 +208,7 @@ public final class EngineLoop implements AutoCloseable {
         Blueprint blueprint = checkpoint.blueprint();
         int vocabulary = blueprint.spec().decoder().vocabulary();
         request.sampling().checkAgainst(vocabulary);
-        if (request.maxTokens() > limits.context()) {
+        if (request.maxTokens() != null && request.maxTokens() > limits.context()) {
             throw refused("maxTokens is " + request.maxTokens() + "; the context holds " + limits.context() + " tokens in all");
         }
         List<Generation.Picture> pictures = pictures(request);
@@ -219,7 +221,7 @@ public final class EngineLoop implements AutoCloseable {
                 && request.logprobs() == 0
                 && request.mode() == Request.Mode.CHAT;
         Sequence sequence = new Sequence(prompt.ids(), prompt.visionRow(), pictures.stream().mapToInt(p -> p.count).sum(), prompt.rows(),
-                Math.min(request.maxTokens(), room), runsAhead);
+                Math.min(request.maxTokens() == null ? Request.DEFAULT_MAX_TOKENS : request.maxTokens(), room), runsAhead);
         return new Generation(request, sequence, pictures, checkpoint.tokenizer(), checkpoint.stopIds(), vocabulary,
                 request.mode() == Request.Mode.OCR ? ocrRule : null, pieces, System.nanoTime() - start);
     }

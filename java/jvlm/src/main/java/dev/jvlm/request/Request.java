@@ -14,6 +14,9 @@ public final class Request {
     private static final int MOST_TOKENS = 1 << 20;
     private static final int MOST_LOGPROBS = 20;
 
+    /** The longest answer of a request that names no length, as far as the context has room for it. */
+    public static final int DEFAULT_MAX_TOKENS = 512;
+
     /** What kind of answer is wanted. */
     public enum Mode {
         CHAT,
@@ -25,7 +28,7 @@ public final class Request {
     private final List<Turn> history;
     private final List<Part> parts;
     private final Sampling sampling;
-    private final int maxTokens;
+    private final Integer maxTokens;
     private final int minTokens;
     private final List<String> stop;
     private final Integer maxTiles;
@@ -46,8 +49,10 @@ public final class Request {
         if (pictures > MOST_PICTURES) {
             throw refused("it has " + pictures + " pictures; at most " + MOST_PICTURES + " are allowed");
         }
-        range("maxTokens", b.maxTokens, 1, MOST_TOKENS);
-        range("minTokens", b.minTokens, 0, b.maxTokens);
+        if (b.maxTokens != null) {
+            range("maxTokens", b.maxTokens, 1, MOST_TOKENS);
+        }
+        range("minTokens", b.minTokens, 0, b.maxTokens == null ? DEFAULT_MAX_TOKENS : b.maxTokens);
         range("logprobs", b.logprobs, 0, MOST_LOGPROBS);
         range("the number of stop strings", b.stop.size(), 0, MOST_STOPS);
         for (String s : b.stop) {
@@ -117,7 +122,8 @@ public final class Request {
         return sampling;
     }
 
-    public int maxTokens() {
+    /** The longest answer in tokens, or null for {@link #DEFAULT_MAX_TOKENS}. */
+    public Integer maxTokens() {
         return maxTokens;
     }
 
@@ -161,7 +167,7 @@ public final class Request {
         private List<Turn> history = List.of();
         private final List<Part> parts = new ArrayList<>();
         private Sampling sampling = Sampling.greedy();
-        private int maxTokens = 512;
+        private Integer maxTokens;
         private int minTokens;
         private List<String> stop = List.of();
         private Integer maxTiles;
@@ -205,7 +211,7 @@ public final class Request {
             return this;
         }
 
-        /** Longest answer, 512 unless set; an answer also ends where the context does. */
+        /** Longest answer in tokens, at most the context; an answer also ends where the context does. */
         public Builder maxTokens(int maxTokens) {
             this.maxTokens = maxTokens;
             return this;

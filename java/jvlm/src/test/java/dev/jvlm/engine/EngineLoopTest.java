@@ -1,0 +1,129 @@
+package dev.jvlm.engine;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.Manifest;
+import dev.jvlm.request.Part;
+import dev.jvlm.request.Request;
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What the engine does with weights that are not what they should be. */
+class EngineLoopTest {
+    private static final Path NANO = Path.of(System.getProperty("jvlm.root")).resolve("weights/nano");
+
+    @TempDir
+    Path folder;
+
+    @BeforeEach
+    void copyModel() throws IOException {
+        try (Stream<Path> files = Files.list(NANO)) {
+            for (Path file : files.filter(Files::isRegularFile).toList()) {
+                Files.copy(file, folder.resolve(file.getFileName()));
+            }
+        }
+    }
+
+    @AfterEach
+    void nothingLeaks() {
+        assertThat(EngineLoop.live()).isZero();
+    }
+
+    private static EngineLoop open(Checkpoint checkpoint) {
+        return EngineLoop.open(checkpoint, "cpu", "float32", 256, 2, 8, 0, (done, all) -> {});
+    }
+
+    @Test
+    void loadingReportsItsProgressUpToTheEnd() {
+        List<Long> done = new ArrayList<>();
+        long[] whole = new long[1];
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        EngineLoop.open(checkpoint, "cpu", "bf16", 256, 2, 8, 0, (now, all) -> {
+                    done.add(now);
+                    whole[0] = all;
+                })
+                .close();
+        assertThat(whole[0]).isEqualTo(checkpoint.manifest().bytes());
+        assertThat(done).isSorted().endsWith(whole[0]);
+    }
+
+    @Test
+    void aProgressListenerThatThrowsLeavesNothingOpen() {
+        RuntimeException mine = new RuntimeException("mine");
+        assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), "cpu", "bf16", 256, 2, 8, 0, (now, all) -> {
+                    throw mine;
+                }))
+                .isSameAs(mine);
+    }
+
+    @Test
+    void f56_weightsThatAreNoNumbersEndARequestWithAnError() throws IOException {
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        Manifest.Piece norm = checkpoint.manifest().pieces().stream()
+                .filter(p -> p.target().equals("decoder.norm.weight"))
+                .findFirst()
+                .orElseThrow();
+        try (FileChannel file = FileChannel.open(Path.of(norm.file()), StandardOpenOption.WRITE)) {
+            file.write(ByteBuffer.wrap(new byte[] {(byte) 0xc0, (byte) 0x7f}), norm.offset()); // a bfloat16 NaN
+        }
+        try (EngineLoop loop = open(checkpoint)) {
+            for (int logprobs : new int[] {0, 1}) {
+                Generation g = loop.prepare(Request.builder().text("Hi").logprobs(logprobs).build(), piece -> {});
+                loop.submit(g);
+                assertThatThrownBy(() -> g.done().join())
+                        .hasCauseInstanceOf(JvlmException.class)
+                        .hasMessageContaining("no numbers")
+                        .extracting(e -> ((JvlmException) e.getCause()).code())
+                        .isEqualTo(JvlmException.Code.MODEL_FORMAT);
+            }
+        }
+    }
+
+    @Test
+    void f61_aFileCutShortAfterItWasCheckedIsAnError() throws IOException {
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        try (RandomAccessFile file = new RandomAccessFile(folder.resolve("model.safetensors").toFile(), "rw")) {
+            file.setLength(file.length() / 2);
+        }
+        assertThatThrownBy(() -> open(checkpoint))
+                .isInstanceOf(JvlmException.class)
+                .hasMessageNotContaining(folder.toString())
+                .extracting("code")
+                .isEqualTo(JvlmException.Code.MODEL_FORMAT);
+    }
+
+    @Test
+    void f61_aFileThatHasGoneIsAnError() throws IOException {
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        Files.delete(folder.resolve("model.safetensors"));
+        assertThatThrownBy(() -> open(checkpoint))
+                .isInstanceOf(JvlmException.class)
+                .extracting("code")
+                .isEqualTo(JvlmException.Code.MODEL_FORMAT);
+    }
+
+    @Test
+    void aPromptAsLongAsTheContextIsAnsweredWithOneToken() {
+        try (EngineLoop loop = open(Checkpoint.open(folder))) {
+            int empty = loop.prepare(Request.of(Part.text("x")), piece -> {}).sequence.prompt.length - 1;
+            Generation g = loop.prepare(Request.of(Part.text("x".repeat(256 - empty))), piece -> {});
+            loop.submit(g);
+            assertThat(g.done().join().ids()).hasSize(1);
+        }
+    }
+}
