@@ -190,6 +190,11 @@ public final class EngineLoop implements AutoCloseable {
         return opened[0];
     }
 
+    /** For tests: pages that no request holds; exact when nothing runs. */
+    int freePages() {
+        return scheduler.freePages();
+    }
+
     // ---- any thread ---------------------------------------------------------------------------------------------------------------
 
     /** The longest sequence in tokens, prompt and answer together. */

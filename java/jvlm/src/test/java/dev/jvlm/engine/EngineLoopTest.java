@@ -4,10 +4,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.image.Image;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Manifest;
+import dev.jvlm.request.Answer;
+import dev.jvlm.request.FinishReason;
 import dev.jvlm.request.Part;
 import dev.jvlm.request.Request;
+import dev.jvlm.request.Sampling;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
@@ -15,8 +19,11 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Random;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -124,6 +131,54 @@ class EngineLoopTest {
             Generation g = loop.prepare(Request.of(Part.text("x".repeat(256 - empty))), piece -> {});
             loop.submit(g);
             assertThat(g.done().join().ids()).hasSize(1);
+        }
+    }
+
+    /** Pictures, texts, sampling, cancellations and deadlines at random: each ends truthfully, and all pages and rows come back. */
+    @Test
+    void randomTrafficLeavesNothingBehind() throws Exception {
+        Random random = new Random(1);
+        try (EngineLoop loop = EngineLoop.open(Checkpoint.open(folder), "cpu", "float32", 512, 3, 1000, 0, (done, all) -> {})) {
+            int all = loop.freePages();
+            List<Generation> started = new ArrayList<>();
+            for (int i = 0; i < 150; i++) {
+                Request.Builder request = Request.builder().maxTokens(1 + random.nextInt(40));
+                for (int n = random.nextInt(3); n > 0; n--) {
+                    int width = 1 + random.nextInt(300);
+                    int height = 1 + random.nextInt(100);
+                    request.image(Image.of(width, height, new byte[3 * width * height]));
+                }
+                request.text("Read the text.");
+                if (random.nextInt(3) == 0) {
+                    request.sampling(Sampling.builder().temperature(2).seed(i).build());
+                }
+                if (random.nextInt(8) == 0) {
+                    request.deadline(Duration.ofMillis(1 + random.nextInt(50)));
+                }
+                Generation g = loop.prepare(request.build(), piece -> {});
+                loop.submit(g);
+                started.add(g);
+                if (random.nextInt(4) == 0) {
+                    started.get(random.nextInt(started.size())).cancel();
+                    loop.wake();
+                }
+                if (random.nextInt(10) == 0) {
+                    Thread.sleep(random.nextInt(30));
+                }
+            }
+            for (Generation g : started) {
+                Answer answer = g.done().get(60, TimeUnit.SECONDS);
+                if (answer.finishReason() == FinishReason.LENGTH) {
+                    assertThat(answer.ids()).hasSize(g.sequence.maxTokens);
+                }
+                assertThat(answer.usage().completionTokens()).isEqualTo(answer.ids().size()).isLessThanOrEqualTo(g.sequence.maxTokens);
+            }
+            assertThat(started.stream().map(g -> g.done().join().finishReason())).contains(FinishReason.END, FinishReason.CANCELLED);
+            long until = System.nanoTime() + 5_000_000_000L; // An answer is told before its pages are given back.
+            while (loop.freePages() < all && System.nanoTime() < until) {
+                Thread.sleep(1);
+            }
+            assertThat(loop.freePages()).isEqualTo(all);
         }
     }
 }
