@@ -49,11 +49,11 @@ final class NativeLibrary {
             return "jvlm has native code for Linux on x86-64 only; this is " + os + " on " + arch;
         }
         if (musl) {
-            return "jvlm's native code needs glibc 2.35 or newer; this system has musl. Use a glibc image, such as Debian's";
+            return "jvlm's native code needs glibc 2.34 or newer; this system has musl. Use a glibc image, such as Debian's";
         }
         String words = String.valueOf(e.getMessage());
         if (words.contains("GLIBC")) {
-            return "jvlm's native code needs a newer glibc than this system has; use Debian 12, Ubuntu 22.04 or newer";
+            return "jvlm's native code needs a newer glibc than this system has; use Debian 12, Ubuntu 22.04, RHEL 9 or newer";
         }
         if (words.contains("failed to map segment") || words.contains("Operation not permitted")) {
             return "The folder that native libraries are unpacked to forbids running code (noexec); name another with"
