@@ -1,0 +1,230 @@
+package dev.jvlm.image;
+
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import javax.imageio.ImageIO;
+import javax.imageio.ImageReader;
+import javax.imageio.stream.ImageInputStream;
+import javax.imageio.stream.MemoryCacheImageInputStream;
+
+/**
+ * JPEG (ITU-T T.81), Huffman or arithmetic, baseline or progressive, 8 bits. The file is walked marker by marker, and the decoder gets a
+ * new one of the parts that make pixels: no metadata, and whole to the end.
+ */
+final class Jpeg {
+    /** What the four channels of a CMYK file hold. */
+    enum Ink {
+        /** Adobe's convention, which files on their own follow: 255 is no ink. */
+        INVERTED,
+        /** Inside TIFF: 255 is full ink. */
+        PLAIN
+    }
+
+    private final byte[] file;
+    private final ByteBuffer kept;
+    private int width;
+    private int height;
+    private int components;
+    private int frameMarker;
+    private long blocks;
+    private int adobeTransform = -1;
+    private int orientation = 1;
+
+    private Jpeg(byte[] file) {
+        this.file = file;
+        kept = ByteBuffer.allocateDirect(file.length);
+    }
+
+    static Raster read(byte[] file, Decoding decoding) {
+        if (decoding.frame() > 0) {
+            throw Decoder.noSuchFrame(decoding.frame(), 1);
+        }
+        return read(file, decoding, Ink.INVERTED);
+    }
+
+    static Raster read(byte[] file, Decoding decoding, Ink ink) {
+        Jpeg jpeg = new Jpeg(file);
+        jpeg.walk(decoding);
+        ByteBuffer kept = jpeg.kept.flip();
+        Raster raster =
+                switch (jpeg.components) {
+                    case 1, 3 -> OpenCv.decode(kept, jpeg.width, jpeg.height, false);
+                    case 4 -> jpeg.inks(kept, ink);
+                    default -> throw Damage.unsupported("a JPEG of " + jpeg.components + " channels");
+                };
+        raster.orientation = jpeg.orientation;
+        return raster;
+    }
+
+    private void walk(Decoding decoding) {
+        keep(0, 2);
+        int at = 2;
+        while (true) {
+            // Some programs leave bytes between segments; decoders skip them.
+            while (file[at] != (byte) 0xff || file[at + 1] == 0 || file[at + 1] == (byte) 0xff) {
+                at++;
+            }
+            int marker = file[at + 1] & 0xff;
+            if (marker == 0xd9) {
+                keep(at, 2);
+                break;
+            }
+            if (marker == 0x01 || marker >= 0xd0 && marker <= 0xd8) {
+                at += 2;
+                continue;
+            }
+            int length = 2 + two(at + 2);
+            if (length < 4 || at + length > file.length) {
+                throw Damage.truncated();
+            }
+            if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc) {
+                frame(marker, at + 4, decoding);
+                keep(at, length);
+            } else if (marker == 0xe1) {
+                exif(at + 4, length - 4);
+            } else if (marker == 0xee) {
+                adobe(at, length);
+            } else if (marker == 0xda) {
+                if (width == 0) {
+                    throw Damage.of("its pixels come before its size");
+                }
+                int end = scanEnd(at + length);
+                keep(at, end - at);
+                check(end - at - length);
+                at = end;
+                continue;
+            } else if (marker == 0xe0 || marker < 0xe0) {
+                // JFIF's segment and tables.
+                keep(at, length);
+            }
+            at += length;
+        }
+        if (blocks != 0) {
+            throw Damage.of("it holds no pixels");
+        }
+    }
+
+    private int two(int at) {
+        return (file[at] & 0xff) << 8 | file[at + 1] & 0xff;
+    }
+
+    private void keep(int from, int count) {
+        kept.put(file, from, count);
+    }
+
+    private void frame(int marker, int at, Decoding decoding) {
+        if (width != 0) {
+            throw Damage.of("it has two headers");
+        }
+        if (marker > 0xc2 && marker != 0xc9 && marker != 0xca || file[at] != 8) {
+            throw Damage.unsupported("a JPEG that is lossless, hierarchical or of other than 8 bits");
+        }
+        Raster.check(two(at + 3), two(at + 1), decoding);
+        frameMarker = marker;
+        height = two(at + 1);
+        width = two(at + 3);
+        components = file[at + 5];
+        int widest = 1;
+        int tallest = 1;
+        for (int i = 0; i < components; i++) {
+            widest = Math.max(widest, file[at + 7 + 3 * i] >> 4 & 15);
+            tallest = Math.max(tallest, file[at + 7 + 3 * i] & 15);
+        }
+        long columns = (width + 8L * widest - 1) / (8L * widest);
+        blocks = columns * ((height + 8L * tallest - 1) / (8L * tallest));
+    }
+
+    /** Each block of the first scan takes a bit at least where codes are Huffman's: fewer, and the header lies about the size. */
+    private void check(int bytes) {
+        if (frameMarker <= 0xc2 && 8L * bytes < blocks) {
+            throw Damage.of("it holds fewer pixels than its header says");
+        }
+        blocks = 0;
+    }
+
+    private void exif(int at, int length) {
+        if (Decoder.starts(file, at, "Exif\0\0") && length > 6) {
+            int found = Exif.orientation(ByteBuffer.wrap(file, at, length));
+            orientation = orientation == 1 ? found : orientation;
+        }
+    }
+
+    private void adobe(int at, int length) {
+        if (length >= 16 && Decoder.starts(file, at + 4, "Adobe")) {
+            adobeTransform = file[at + 15];
+            keep(at, length);
+        }
+    }
+
+    /** The first marker behind entropy-coded data that is not part of them. */
+    private int scanEnd(int at) {
+        while (true) {
+            while (file[at] != (byte) 0xff) {
+                at++;
+            }
+            int next = file[at + 1] & 0xff;
+            if (next == 0xff) {
+                at++;
+            } else if (next == 0 || next >= 0xd0 && next <= 0xd7) {
+                at += 2;
+            } else {
+                return at;
+            }
+        }
+    }
+
+    /** CMYK and YCCK: OpenCV gives them out as RGB by a formula other than Pillow's; the JDK gives the channels as they are. */
+    private Raster inks(ByteBuffer jpeg, Ink ink) {
+        byte[] bytes = new byte[jpeg.remaining()];
+        jpeg.get(bytes);
+        java.awt.image.Raster stored;
+        ImageReader reader = ImageIO.getImageReadersByFormatName("jpeg").next();
+        try (ImageInputStream in = new MemoryCacheImageInputStream(new ByteArrayInputStream(bytes))) {
+            reader.setInput(in, true, true);
+            stored = reader.readRaster(0, null);
+        } catch (IOException | RuntimeException e) {
+            throw Damage.of("its compressed data are inconsistent");
+        } finally {
+            reader.dispose();
+        }
+        if (stored.getWidth() != width || stored.getHeight() != height || stored.getNumBands() != 4) {
+            throw Damage.of("its compressed data are inconsistent");
+        }
+        Raster raster = new Raster(width, height, false);
+        int[] line = new int[4 * width];
+        byte[] rgb = new byte[3 * width];
+        for (int y = 0; y < height; y++) {
+            stored.getPixels(0, y, width, 1, line);
+            for (int x = 0; x < width; x++) {
+                int i = 4 * x;
+                if (adobeTransform == 2) {
+                    fromYcc(line, i);
+                }
+                if (ink == Ink.INVERTED) {
+                    for (int c = 0; c < 4; c++) {
+                        line[i + c] = 255 - line[i + c];
+                    }
+                }
+                Inks.toRgb(line[i], line[i + 1], line[i + 2], line[i + 3], rgb, 3 * x);
+            }
+            raster.row(y, rgb);
+        }
+        return raster;
+    }
+
+    /** YCCK to CMYK as libjpeg has it: the complement of YCC's RGB, in 16-bit fixed point. */
+    private static void fromYcc(int[] p, int i) {
+        int y = p[i];
+        int cb = p[i + 1] - 128;
+        int cr = p[i + 2] - 128;
+        int half = 1 << 15;
+        p[i] = clip(255 - (y + (91881 * cr + half >> 16)));
+        p[i + 1] = clip(255 - (y + (-22554 * cb - 46802 * cr + half >> 16)));
+        p[i + 2] = clip(255 - (y + (116130 * cb + half >> 16)));
+    }
+
+    private static int clip(int v) {
+        return Math.max(0, Math.min(255, v));
+    }
+}
