@@ -39,11 +39,11 @@ public final class Logprobs {
         for (int i = 0; i < vocabulary; i++) {
             sum += Math.exp((double) logits.get(i) - largest);
         }
-        double logSum = Math.log(sum) + largest;
+        double logSum = Math.log(sum);
         List<Alternative> top = new ArrayList<>();
         for (int i = 0; i < found; i++) {
-            top.add(new Alternative(best[i], text.apply(best[i]), logits.get(best[i]) - logSum));
+            top.add(new Alternative(best[i], text.apply(best[i]), (double) logits.get(best[i]) - largest - logSum));
         }
-        return new TokenLogprobs(id, text.apply(id), logits.get(id) - logSum, top);
+        return new TokenLogprobs(id, text.apply(id), (double) logits.get(id) - largest - logSum, top);
     }
 }

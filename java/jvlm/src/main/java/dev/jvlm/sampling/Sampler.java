@@ -46,21 +46,32 @@ public final class Sampler {
      * The next id.
      *
      * @param logits one row, positions 0 to vocabulary - 1; it is only read
-     * @throws JvlmException MODEL_FORMAT if a logit is not a number, REQUEST if nothing may be chosen
+     * @throws JvlmException MODEL_FORMAT if a logit is infinite or no number, REQUEST if nothing may be chosen
      */
     public int next(FloatBuffer logits) {
+        read(logits);
+        process();
+        int id = sampling.temperature() == 0 ? argmax() : draw(filter());
+        remember(id);
+        return id;
+    }
+
+    private void read(FloatBuffer logits) {
         logits.get(0, scores);
         for (float s : scores) {
-            if (s != s) {
+            if (!Float.isFinite(s)) {
                 throw new JvlmException(
                         JvlmException.Code.MODEL_FORMAT,
                         "The model computed values that are no numbers; its weights are damaged, check the files' digests");
             }
         }
+    }
+
+    /** For tests: how many tokens may be drawn after these logits; {@link #id} and {@link #probability} tell them, likeliest first. */
+    int survivors(FloatBuffer logits) {
+        read(logits);
         process();
-        int id = sampling.temperature() == 0 ? argmax() : draw(filter());
-        remember(id);
-        return id;
+        return filter();
     }
 
     /** For tests: as if these had been chosen before. */
@@ -147,15 +158,17 @@ public final class Sampler {
     }
 
     /** Applies temperature and filters; returns the number of survivors in {@link #ranked}, likeliest first. */
-    int filter() {
+    private int filter() {
         float temperature = sampling.temperature();
+        int best = argmax();
+        if (Float.isInfinite(scores[best] / temperature)) {
+            ranked[0] = best; // so cold that quotients leave the range of floats: all but the likeliest have no weight
+            return 1;
+        }
         for (int id = 0; id < scores.length; id++) {
             scores[id] /= temperature;
         }
         int kept = rank(sampling.topK());
-        if (kept == 0) {
-            throw nothingLeft();
-        }
         if (sampling.topP() < 1) {
             kept = topP(kept);
         }

@@ -164,6 +164,16 @@ final class SentencePiece implements SubwordModel {
     }
 
     @Override
+    public boolean isControl(int id) {
+        return id >= 0 && id < pieces.size() && pieces.get(id).type == Type.CONTROL;
+    }
+
+    @Override
+    public boolean isUndecided(byte[] run) {
+        return Utf8.endsInsideCharacter(run);
+    }
+
+    @Override
     public String decode(int[] idsToDecode, List<AddedToken> extra) {
         ByteRuns runs = new ByteRuns(Utf8::decodeEachByte);
         boolean atStart = true;

@@ -19,6 +19,14 @@ interface SubwordModel {
     /** The number of ids, added tokens that the model file itself holds included. */
     int size();
 
+    /** Whether an id stands for no text at all, as those of control pieces do. */
+    default boolean isControl(int id) {
+        return false;
+    }
+
+    /** Whether the text of a run of byte pieces may still change with the bytes that follow. */
+    boolean isUndecided(byte[] run);
+
     /** How the file writes the piece of an id; empty if there is no such piece. */
     String pieceName(int id);
 }

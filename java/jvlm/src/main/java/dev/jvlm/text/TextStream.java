@@ -1,12 +1,13 @@
 package dev.jvlm.text;
 
+import java.io.ByteArrayOutputStream;
 import java.util.Arrays;
 import java.util.List;
 
 /**
- * Ids to text as they come. Everything given out, in order, is {@link Tokenizer#decode} of all ids, cut before the first stop string.
- * Text is held back only while it may still change: bytes whose character is not complete, and what may be the start of a stop string.
- * Not thread-safe.
+ * Ids to text as they come. Everything given out, in order, is {@link Tokenizer#decode} of all ids, cut before the stop string that is
+ * complete first; of two that end together, before the longer. Text is held back only while it may still change: bytes whose character
+ * is not complete, and what may be the start of a stop string. Not thread-safe.
  */
 public final class TextStream {
     private final Tokenizer tokenizer;
@@ -19,6 +20,8 @@ public final class TextStream {
     private int count;
     /** How many of them have been turned into text. */
     private int done;
+    /** The bytes of the byte pieces that have not been turned into text yet. */
+    private final ByteArrayOutputStream run = new ByteArrayOutputStream();
 
     private final StringBuilder text = new StringBuilder();
     private int given;
@@ -32,17 +35,21 @@ public final class TextStream {
 
     /** Takes an id; returns the text that is certain now, often empty. After a stop string nothing more comes. */
     public String add(int id) {
-        if (stopped) {
+        if (stopped || tokenizer.isSilent(id)) {
             return "";
         }
         if (count == window.length) {
             window = Arrays.copyOf(window, 2 * count);
         }
         window[count++] = id;
-        // Bytes become characters only when their run has ended.
-        if (!tokenizer.isBytePiece(id)) {
-            decode();
+        int value = tokenizer.byteOf(id);
+        if (value >= 0) {
+            run.write(value);
+            if (tokenizer.isUndecided(run.toByteArray())) {
+                return "";
+            }
         }
+        decode();
         return give(false);
     }
 
@@ -76,15 +83,23 @@ public final class TextStream {
         count = count - keep;
         System.arraycopy(window, keep, window, 0, count);
         done = count;
-        int first = -1;
+        run.reset();
+        cutAtStop(searchFrom);
+    }
+
+    /** By the end of a stop string, not its start, so that the cut does not depend on how much text came at once. */
+    private void cutAtStop(int searchFrom) {
+        int start = -1;
+        int end = Integer.MAX_VALUE;
         for (String s : stop) {
             int at = text.indexOf(s, searchFrom);
-            if (at >= 0 && (first < 0 || at < first)) {
-                first = at;
+            if (at >= 0 && (at + s.length() < end || at + s.length() == end && at < start)) {
+                start = at;
+                end = at + s.length();
             }
         }
-        if (first >= 0) {
-            text.setLength(first);
+        if (start >= 0) {
+            text.setLength(start);
             stopped = true;
         }
     }

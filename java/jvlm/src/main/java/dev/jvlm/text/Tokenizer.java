@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -24,6 +25,7 @@ public final class Tokenizer {
     private final List<AddedToken> added;
 
     private final Map<String, Integer> addedIds = new LinkedHashMap<>();
+    private final BitSet special = new BitSet();
     private final int bos;
     private final int size;
 
@@ -33,6 +35,7 @@ public final class Tokenizer {
                 .sorted(Comparator.comparingInt((AddedToken t) -> t.content().length()).reversed())
                 .toList();
         added.forEach(t -> addedIds.put(t.content(), t.id()));
+        added.stream().filter(AddedToken::special).forEach(t -> special.set(t.id()));
         this.bos = bos;
         this.size = Math.max(model.size(), added.stream().mapToInt(t -> t.id() + 1).max().orElse(0));
     }
@@ -204,17 +207,24 @@ public final class Tokenizer {
         return added.stream().filter(t -> t.id() == id).map(AddedToken::content).findFirst().orElseGet(() -> model.pieceName(id));
     }
 
-    /** Whether an id stands for one byte, which may be part of a character. */
-    boolean isBytePiece(int id) {
-        return ByteRuns.valueOf(model.pieceName(id)) >= 0;
+    /** The byte, 0 to 255, that an id stands for and that may be part of a character, or -1. */
+    int byteOf(int id) {
+        return ByteRuns.valueOf(model.pieceName(id));
     }
 
-    /** The text of ids, special tokens left out. Ids beyond the vocabulary are left out too: a model may have unused rows. */
+    /** Whether the text of a run of byte pieces may still change with the bytes that follow. */
+    boolean isUndecided(byte[] run) {
+        return model.isUndecided(run);
+    }
+
+    /** Whether decoding passes over an id: special tokens, control pieces, and ids that have no piece, for a model may have unused rows. */
+    boolean isSilent(int id) {
+        return id < 0 || special.get(id) || model.isControl(id) || pieceName(id).isEmpty();
+    }
+
+    /** The text of ids; those that stand for no text ({@code <s>}, {@code <|end|>}, unused rows) are passed over. */
     public String decode(int[] ids) {
-        int[] plain = Arrays.stream(ids)
-                .filter(id -> added.stream().noneMatch(t -> t.special() && t.id() == id))
-                .toArray();
-        return decodeWithSpecial(plain);
+        return decodeWithSpecial(Arrays.stream(ids).filter(id -> !isSilent(id)).toArray());
     }
 
     /** The text of ids, special tokens written out. */

@@ -201,6 +201,11 @@ final class TokenizerJson implements SubwordModel {
     }
 
     @Override
+    public boolean isUndecided(byte[] run) {
+        return true; // one invalid byte, however late, turns the whole run into replacement characters
+    }
+
+    @Override
     public String decode(int[] ids, List<AddedToken> extra) {
         ByteRuns runs = new ByteRuns(Utf8::decodeWholeRun);
         for (int id : ids) {

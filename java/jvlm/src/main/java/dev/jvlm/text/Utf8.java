@@ -27,6 +27,18 @@ final class Utf8 {
         return text;
     }
 
+    /** Whether the last bytes are the beginning of a character that more bytes may complete. */
+    static boolean endsInsideCharacter(byte[] bytes) {
+        CharsetDecoder decoder = strict();
+        ByteBuffer in = ByteBuffer.wrap(bytes);
+        CharBuffer out = CharBuffer.allocate(bytes.length);
+        while (decoder.decode(in, out, false).isError()) {
+            in.get();
+            decoder.reset();
+        }
+        return in.hasRemaining();
+    }
+
     /** SentencePiece's way: every byte that is not part of a valid sequence becomes one U+FFFD. (Java's decoder gives one a sequence.) */
     static String decodeEachByte(byte[] bytes) {
         CharsetDecoder decoder = strict();
