@@ -2,8 +2,10 @@ package dev.jvlm.request;
 
 import dev.jvlm.error.JvlmException;
 import dev.jvlm.image.Image;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** One question to a model, with its pictures and how to answer. Immutable. */
@@ -39,6 +41,11 @@ public final class Request {
     private final Duration deadline;
 
     private Request(Builder b) {
+        given("sampling", b.sampling);
+        given("mode", b.mode);
+        given("history", b.history);
+        b.history.forEach(turn -> given("a turn of the history", turn));
+        given("the list of stop strings", b.stop);
         if (b.parts.isEmpty()) {
             throw refused("it has no parts; give it a text or a picture");
         }
@@ -60,6 +67,9 @@ public final class Request {
                 throw refused("a stop string is empty");
             }
             range("the length of a stop string", s.length(), 1, LONGEST_STOP);
+            if (!StandardCharsets.UTF_16BE.newEncoder().canEncode(s)) {
+                throw refused("a stop string is no valid Unicode: it holds half of a surrogate pair");
+            }
         }
         if (b.maxTiles != null) {
             range("maxTiles", b.maxTiles, 1, 128);
@@ -80,6 +90,12 @@ public final class Request {
         loopGuard = b.loopGuard;
         mode = b.mode;
         deadline = b.deadline;
+    }
+
+    private static void given(String field, Object value) {
+        if (value == null) {
+            throw refused(field + " is null; leave it out for the default");
+        }
     }
 
     private static void range(String field, long value, long least, long most) {
@@ -230,7 +246,7 @@ public final class Request {
         }
 
         public Builder stop(String... stop) {
-            return stop(List.of(stop));
+            return stop(Arrays.asList(stop));
         }
 
         public Builder maxTiles(int maxTiles) {

@@ -29,6 +29,9 @@ public final class Sampling {
     private final OptionalLong seed;
 
     private Sampling(Builder b) {
+        given("logitBias", b.logitBias);
+        given("allowedTokens", b.allowedTokens);
+        given("bannedTokens", b.bannedTokens);
         range("temperature", b.temperature, 0, 100);
         range("topK", b.topK, 0, Integer.MAX_VALUE);
         range("topP", b.topP, Float.MIN_VALUE, 1);
@@ -41,7 +44,13 @@ public final class Sampling {
         range("logitBias (its number of entries)", b.logitBias.size(), 0, MOST_LISTED);
         range("allowedTokens (their number)", b.allowedTokens.size(), 0, MOST_LISTED);
         range("bannedTokens (their number)", b.bannedTokens.size(), 0, MOST_LISTED);
-        b.logitBias.forEach((id, bias) -> range("logitBias of token " + id, bias, -1000, 1000));
+        b.logitBias.forEach((id, bias) -> {
+            given("logitBias", id);
+            given("logitBias", bias);
+            range("logitBias of token " + id, bias, -1000, 1000);
+        });
+        b.allowedTokens.forEach(id -> given("allowedTokens", id));
+        b.bannedTokens.forEach(id -> given("bannedTokens", id));
         if (!b.allowedTokens.isEmpty() && !b.bannedTokens.isEmpty()) {
             throw refused("allowedTokens and bannedTokens contradict each other; give one of them");
         }
@@ -60,12 +69,22 @@ public final class Sampling {
         seed = b.seed;
     }
 
+    private static void given(String field, Object value) {
+        if (value == null) {
+            throw refused(field + " is null or holds null; leave it out for the default");
+        }
+    }
+
     private static void range(String field, double value, double least, double most) {
         // Not (value < least || value > most): a NaN must not pass.
         if (!(value >= least && value <= most)) {
-            throw refused(field + " is " + value + "; it must be " + (least == Float.MIN_VALUE ? "above 0" : "at least " + least)
-                    + " and at most " + most);
+            throw refused(field + " is " + plain(value) + "; it must be "
+                    + (least == Float.MIN_VALUE ? "above 0" : "at least " + plain(least)) + " and at most " + plain(most));
         }
+    }
+
+    private static String plain(double value) {
+        return value == (long) value ? String.valueOf((long) value) : String.valueOf((float) value);
     }
 
     private static JvlmException refused(String why) {
