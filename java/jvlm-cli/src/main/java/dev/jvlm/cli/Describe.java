@@ -1,0 +1,84 @@
+package dev.jvlm.cli;
+
+import dev.jvlm.Jvlm;
+import dev.jvlm.Options;
+import dev.jvlm.model.Blueprint;
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.Tiling;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParentCommand;
+
+/** What a model is and what it would take; its weights are not loaded. */
+@Command(name = "describe", description = "Says what a model is, what it would take in memory, and on what it would run. Loads no weights.")
+final class Describe implements Callable<Integer> {
+    @ParentCommand
+    private Main main;
+
+    @Mixin
+    private ModelOptions model;
+
+    @Option(names = "--json", description = "One JSON object.")
+    private boolean json;
+
+    @Override
+    public Integer call() {
+        Console console = main.console();
+        Path folder = model.folder();
+        Options options = model.options();
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        Blueprint blueprint = checkpoint.blueprint();
+        Map<String, Long> plan = Jvlm.memoryPlan(blueprint, options);
+        long total = plan.values().stream().mapToLong(Long::longValue).sum();
+        String device = options.device().equals("auto") ? Jvlm.devices().keySet().iterator().next() : options.device();
+        Map<String, String> spec = spec(blueprint);
+        if (json) {
+            Map<String, Object> object = new LinkedHashMap<>();
+            object.put("model", ModelOptions.json(folder, checkpoint));
+            object.put("parameters", blueprint.parameters());
+            object.put("spec", spec);
+            object.put("tiling", blueprint.tiling());
+            object.put("ocrQuestion", checkpoint.ocrQuestion());
+            object.put("notes", checkpoint.notes());
+            object.put("device", device + " (" + Jvlm.devices().get(device) + ")");
+            object.put("precision", options.precision().label());
+            object.put("memoryPlan", plan);
+            object.put("memoryBytes", total);
+            console.json(object);
+            return Main.OK;
+        }
+        Tiling tiling = blueprint.tiling();
+        console.answer(ModelOptions.describe(folder, checkpoint));
+        console.answer("fingerprint " + checkpoint.fingerprint());
+        console.answer("pictures    " + tiling.minTiles() + " to " + tiling.maxTiles() + " tiles of " + tiling.tileSize() + " pixels"
+                + (tiling.thumbnail() ? " and a thumbnail" : "") + ", " + blueprint.spec().rowsPerTile() + " tokens each"
+                + (tiling.msac() ? "; a single picture in two grids (MSAC)" : ""));
+        console.answer("ocr asks    " + checkpoint.ocrQuestion());
+        console.answer("device      " + device + " (" + Jvlm.devices().get(device) + "), " + options.precision().label());
+        console.answer("");
+        console.answer("memory at most, with " + options.precision().label() + " and " + options.sequences() + " requests at a time:");
+        plan.forEach((part, bytes) -> console.answer(String.format(Locale.ROOT, "  %-10s %10.1f MiB", part, mib(bytes))));
+        console.answer(String.format(Locale.ROOT, "  %-10s %10.1f MiB", "total", mib(total)));
+        console.answer("");
+        console.answer("shape:");
+        spec.forEach((key, value) -> console.answer(String.format("  %-20s %s", key, value)));
+        checkpoint.notes().forEach(note -> console.answer("note: " + note));
+        return Main.OK;
+    }
+
+    private static double mib(long bytes) {
+        return bytes / (double) (1 << 20);
+    }
+
+    private static Map<String, String> spec(Blueprint blueprint) {
+        Map<String, String> spec = new LinkedHashMap<>();
+        blueprint.spec().toText().lines().map(line -> line.split(" ", 2)).forEach(f -> spec.put(f[0], f[1]));
+        return spec;
+    }
+}

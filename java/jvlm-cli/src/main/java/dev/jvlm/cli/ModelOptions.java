@@ -1,0 +1,97 @@
+package dev.jvlm.cli;
+
+import dev.jvlm.Jvlm;
+import dev.jvlm.Options;
+import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.Checkpoint;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Map;
+import picocli.CommandLine.Option;
+
+/** Which model, and how it is opened. */
+final class ModelOptions {
+    @Option(
+            names = "--model",
+            paramLabel = "DIR",
+            description = "The model's folder: config.json, tokenizer and safetensors as published. Default: the small line reader that"
+                    + " comes with jvlm.")
+    private Path folder;
+
+    @Option(names = "--device", paramLabel = "NAME", defaultValue = "auto", description = "auto or cpu. Default: ${DEFAULT-VALUE}.")
+    private String device;
+
+    @Option(
+            names = "--precision",
+            paramLabel = "P",
+            defaultValue = "bf16",
+            description = "float32, bf16 or int8 (weights of the decoder only). Default: ${DEFAULT-VALUE}.")
+    private String precision;
+
+    @Option(
+            names = "--context",
+            paramLabel = "TOKENS",
+            defaultValue = "0",
+            description = "The longest prompt and answer together. Default: what the model allows, at most 8192.")
+    private int context;
+
+    /** The model's folder, or that of the bundled model. */
+    Path folder() {
+        if (folder != null) {
+            return folder;
+        }
+        Path bundled = bundled();
+        if (bundled == null) {
+            throw new JvlmException(JvlmException.Code.REQUEST, "Which model? Give its folder with --model DIR");
+        }
+        return bundled;
+    }
+
+    /** The model that comes with the repository, or null where only the jars are. */
+    static Path bundled() {
+        String home = System.getProperty("jvlm.home");
+        return home == null ? null : Path.of(home, "weights", "nano");
+    }
+
+    /** @throws JvlmException REQUEST if an option's value is none of those it takes */
+    Options options() {
+        return Options.DEFAULT.withDevice(device).withPrecision(Options.Precision.of(precision)).withContext(context);
+    }
+
+    /** Loads the model, with a bar where that takes a while and someone watches; then says what computes which model. */
+    Jvlm open(Console console) {
+        Path folder = folder();
+        Options options = options();
+        Jvlm vlm;
+        try (LoadingBar bar = new LoadingBar(name(folder))) {
+            vlm = Jvlm.open(folder, options.withProgress(bar));
+        }
+        console.say(vlm.device() + "; " + describe(folder, vlm.checkpoint()));
+        return vlm;
+    }
+
+    static String describe(Path folder, Checkpoint checkpoint) {
+        return "model " + name(folder) + " (" + checkpoint.blueprint().family() + ", " + parameters(checkpoint.blueprint().parameters())
+                + " parameters)";
+    }
+
+    static String parameters(long count) {
+        return count < 1_000_000_000
+                ? String.format(Locale.ROOT, "%.1f million", count / 1e6)
+                : String.format(Locale.ROOT, "%.2f billion", count / 1e9);
+    }
+
+    static String name(Path folder) {
+        Path name = folder.toAbsolutePath().normalize().getFileName();
+        return name == null ? folder.toString() : name.toString();
+    }
+
+    /** What a JSON object says of the model. */
+    static Map<String, Object> json(Path folder, Checkpoint checkpoint) {
+        return Map.of("name", name(folder), "family", checkpoint.blueprint().family(), "fingerprint", checkpoint.fingerprint());
+    }
+
+    Map<String, Object> json(Jvlm vlm) {
+        return json(folder(), vlm.checkpoint());
+    }
+}

@@ -1,0 +1,270 @@
+package dev.jvlm.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectMapper;
+
+class CommandLineTest {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final Path ROOT = Path.of(System.getProperty("jvlm.root"));
+    private static final Path SAMPLES = ROOT.resolve("weights/nano/samples");
+
+    @TempDir
+    private Path temp;
+
+    private record Ran(int code, String out, String err) {
+        List<String> lines() {
+            return out.lines().toList();
+        }
+
+        String firstWords() {
+            return err.lines().findFirst().orElse("");
+        }
+    }
+
+    @BeforeAll
+    static void home() {
+        System.setProperty("jvlm.home", ROOT.toString());
+    }
+
+    private static Ran jvlm(String... args) {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        ByteArrayOutputStream err = new ByteArrayOutputStream();
+        int code = Main.run(out, err, args);
+        return new Ran(code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
+    }
+
+    private static JsonNode sample(int i) {
+        return JSON.readTree(SAMPLES.resolve("samples.json").toFile()).path("samples").get(i);
+    }
+
+    private static String file(int i) {
+        return SAMPLES.resolve(sample(i).path("file").asString()).toString();
+    }
+
+    private static String text(int i) {
+        return sample(i).path("greedy").asString();
+    }
+
+    // ---- the command line itself --------------------------------------------------------------------------------------------------
+
+    @ParameterizedTest
+    @ValueSource(strings = {"ask", "ocr", "describe", "doctor"})
+    void helpIsAnAnswerAndListsTheExitCodes(String command) {
+        Ran ran = jvlm(command, "--help");
+        assertThat(ran.code).isZero();
+        assertThat(ran.err).isEmpty();
+        assertThat(ran.out).contains("Usage: jvlm " + command).contains("Exit codes:").contains("64").contains("69").contains("70");
+    }
+
+    @Test
+    void withoutACommandTheUsageIsShownAsAnError() {
+        Ran ran = jvlm();
+        assertThat(ran.code).isEqualTo(64);
+        assertThat(ran.out).isEmpty();
+        assertThat(ran.firstWords()).isEqualTo("jvlm: Say what to do, for example: jvlm ocr PICTURE");
+        assertThat(ran.err).contains("ask").contains("doctor");
+    }
+
+    @Test
+    void whatIsWrongOnTheCommandLineIsSaidBeforeAnyModelIsLoaded() {
+        for (String[] args : new String[][] {
+            {"ocr"},
+            {"ocr", "--max-tokens", "many", "a.png"},
+            {"ocr", "--max-tokens", "0", "a.png"},
+            {"ocr", "--logprobs", "3", "a.png"},
+            {"ocr", "--max-tiles", "1000", "a.png"},
+            {"ocr", "--colour", "a.png"},
+            {"ask"},
+            {"ask", "--temperature", "-1", "What?", "a.png"},
+            {"ask", "--temperature", "NaN", "What?", "a.png"},
+            {"ask", "--top-p", "0", "What?", "a.png"},
+            {"ask", "--stop", "", "What?", "a.png"},
+            {"ask", "--min-tokens", "9", "--max-tokens", "3", "What?", "a.png"},
+            {"ask", "--stream", "--json", "What?", "a.png"},
+            {"describe", "--precision", "int4"},
+            {"describe", "--context", "-5"},
+            {"describe", "--context", "1000000"},
+            {"reed"},
+        }) {
+            Ran ran = jvlm(args);
+            assertThat(ran.code).as(String.join(" ", args)).isEqualTo(64);
+            assertThat(ran.out).as(String.join(" ", args)).isEmpty();
+            assertThat(ran.firstWords()).as(String.join(" ", args)).startsWith("jvlm: ").doesNotContain("xception");
+            assertThat(ran.err).as(String.join(" ", args)).doesNotContain("\tat ").doesNotContain("jvlm: cpu");
+        }
+    }
+
+    @Test
+    void aMistypedCommandIsNamedAndTheCommandsAreListed() {
+        assertThat(jvlm("orc", "a.png").err).startsWith("jvlm: There is no command 'orc'").contains("ocr").contains("describe");
+        assertThat(jvlm(file(0)).err).contains("jvlm ocr " + file(0));
+    }
+
+    // ---- models -------------------------------------------------------------------------------------------------------------------
+
+    @Test
+    void aMissingModelIsOneLineAndTheStackOnlyWhenAskedFor() {
+        Ran ran = jvlm("ocr", "--model", temp.resolve("none").toString(), file(8));
+        assertThat(ran.code).isEqualTo(69);
+        assertThat(ran.out).isEmpty();
+        assertThat(ran.err.lines()).hasSize(1);
+        assertThat(ran.err).startsWith("jvlm: The model is no folder");
+        Ran verbose = jvlm("ocr", "-v", "--model", temp.resolve("none").toString(), file(8));
+        assertThat(verbose.code).isEqualTo(69);
+        assertThat(verbose.err).contains("\tat dev.jvlm.");
+    }
+
+    @Test
+    void aDeviceThatIsNotThereIsNotReplaced() {
+        Ran ran = jvlm("ocr", "--device", "cuda:0", file(8));
+        assertThat(ran.code).isEqualTo(69);
+        assertThat(ran.out).isEmpty();
+        assertThat(ran.err).contains("'cuda:0'").contains("cpu");
+    }
+
+    @Test
+    void describeTellsWhatAModelIsWithoutLoadingIt() {
+        Ran ran = jvlm("describe");
+        assertThat(ran.code).isZero();
+        assertThat(ran.err).isEmpty();
+        assertThat(ran.out).contains("model nano").contains("fingerprint").contains("total").contains("decoder.layers");
+        JsonNode object = JSON.readTree(jvlm("describe", "--json", "--precision", "int8", "--context", "512").out);
+        assertThat(object.path("parameters").asLong()).isEqualTo(2_625_984);
+        long sum = 0;
+        for (JsonNode part : object.path("memoryPlan")) {
+            sum += part.asLong();
+        }
+        assertThat(object.path("memoryBytes").asLong()).isEqualTo(sum).isPositive();
+        assertThat(object.path("precision").asString()).isEqualTo("int8");
+        assertThat(object.path("model").path("fingerprint").asString()).hasSize(64);
+    }
+
+    @Test
+    void doctorFindsThisMachineFit() {
+        Ran ran = jvlm("doctor");
+        assertThat(ran.out).contains("jvlm can work here.").doesNotContain("MISSING");
+        assertThat(ran.code).isZero();
+        JsonNode object = JSON.readTree(jvlm("doctor", "--json").out);
+        assertThat(object.path("sound").asBoolean()).isTrue();
+        List<String> what = new ArrayList<>();
+        object.path("findings").forEach(f -> what.add(f.path("what").asString()));
+        assertThat(what).contains("java", "system", "cpu", "memory", "cache", "native", "device", "pictures", "model");
+    }
+
+    // ---- answers ------------------------------------------------------------------------------------------------------------------
+
+    @Test
+    void ocrPrintsTheTextAndNothingElse() {
+        Ran ran = jvlm("ocr", "--precision", "float32", file(8));
+        assertThat(ran.code).isZero();
+        assertThat(ran.out).isEqualTo(text(8) + System.lineSeparator());
+        assertThat(ran.firstWords()).startsWith("jvlm: cpu (").contains("float32").contains("nano");
+        assertThat(ran.err.lines()).hasSize(1);
+    }
+
+    @Test
+    void aBrokenPictureDoesNotKeepTheOthersFromBeingReadInOrder() throws IOException {
+        Path broken = Files.writeString(temp.resolve("broken.png"), "no picture");
+        Path renamed = Files.copy(Path.of(file(0)), temp.resolve("ein Wort é.png"));
+        List<String> args = new ArrayList<>(List.of("ocr", "--json", "--precision", "float32"));
+        List<String> names = new ArrayList<>();
+        for (int i = 0; i < 12; i++) {
+            names.add(i == 3 ? broken.toString() : i == 5 ? temp.resolve("none.png").toString() : i == 7 ? renamed.toString() : file(i));
+        }
+        args.addAll(names);
+        Ran ran = jvlm(args.toArray(String[]::new));
+        assertThat(ran.code).isEqualTo(1);
+        assertThat(ran.lines()).hasSize(12);
+        for (int i = 0; i < 12; i++) {
+            JsonNode object = JSON.readTree(ran.lines().get(i));
+            assertThat(object.path("picture").asString()).isEqualTo(names.get(i));
+            if (i == 3 || i == 5) {
+                assertThat(object.path("error").path("code").asString()).isEqualTo("IMAGE");
+                assertThat(object.path("error").path("message").asString()).isNotBlank();
+                assertThat(object.has("text")).isFalse();
+                assertThat(ran.err).contains(names.get(i) + ": " + object.path("error").path("message").asString());
+            } else {
+                assertThat(object.path("text").asString()).isEqualTo(text(i == 7 ? 0 : i));
+            }
+        }
+    }
+
+    @Test
+    void anAnswerInJsonHasItsParts() {
+        Ran ran = jvlm("ocr", "--json", "--logprobs", "2", "--precision", "float32", file(0));
+        assertThat(ran.code).isZero();
+        assertThat(ran.lines()).hasSize(1);
+        JsonNode object = JSON.readTree(ran.out);
+        assertThat(object.propertyNames()).containsExactly(
+                "picture", "text", "ids", "finishReason", "usage", "timings", "logprobs", "device", "model");
+        List<Integer> ids = new ArrayList<>();
+        object.path("ids").forEach(id -> ids.add(id.asInt()));
+        assertThat(object.path("finishReason").asString()).isEqualTo("END");
+        assertThat(object.path("usage").path("completionTokens").asInt()).isEqualTo(ids.size());
+        assertThat(object.path("usage").path("promptTokens").asInt()).isPositive();
+        assertThat(object.path("timings").path("totalMs").asDouble()).isPositive();
+        assertThat(object.path("logprobs")).hasSize(ids.size());
+        JsonNode first = object.path("logprobs").get(0);
+        assertThat(first.path("id").asInt()).isEqualTo(ids.get(0));
+        assertThat(first.path("top")).hasSize(2);
+        assertThat(object.path("device").asString()).startsWith("cpu (").endsWith("float32");
+        assertThat(object.path("model").path("name").asString()).isEqualTo("nano");
+    }
+
+    @Test
+    void severalTextsAreToldApart() {
+        Ran ran = jvlm("ocr", file(0), file(1));
+        assertThat(ran.code).isZero();
+        assertThat(ran.lines()).contains("==> " + file(0) + " <==", "==> " + file(1) + " <==");
+    }
+
+    @Test
+    void askStreamsTheSameAnswerThatItPrintsAtOnce() {
+        Ran atOnce = jvlm("ask", "Read the text.", file(8));
+        Ran streamed = jvlm("ask", "--stream", "Read the text.", file(8));
+        assertThat(atOnce.code).isZero();
+        assertThat(atOnce.out).isNotBlank();
+        assertThat(streamed.out).isEqualTo(atOnce.out);
+        assertThat(streamed.firstWords()).startsWith("jvlm: cpu (");
+    }
+
+    @Test
+    void askSaysWhenAnAnswerWasCut() {
+        Ran ran = jvlm("ask", "--max-tokens", "2", "--json", "Read the text.", file(8));
+        assertThat(ran.code).isZero();
+        assertThat(ran.err).contains("cut after 2 tokens");
+        JsonNode object = JSON.readTree(ran.out);
+        assertThat(object.path("finishReason").asString()).isEqualTo("LENGTH");
+        assertThat(object.path("pictures").get(0).asString()).isEqualTo(file(8));
+        assertThat(object.path("question").asString()).isEqualTo("Read the text.");
+    }
+
+    @Test
+    void askWithABrokenPictureFails() throws IOException {
+        Path broken = Files.writeString(temp.resolve("broken.png"), "no picture");
+        Ran ran = jvlm("ask", "--json", "What?", file(0), broken.toString());
+        assertThat(ran.code).isEqualTo(1);
+        assertThat(JSON.readTree(ran.out).path("error").path("code").asString()).isEqualTo("IMAGE");
+        assertThat(ran.err).contains(broken + ": ");
+    }
+
+    @Test
+    void theSameSeedGivesTheSameAnswer() {
+        String[] args = {"ask", "--temperature", "1.5", "--seed", "7", "Read the text.", file(8)};
+        assertThat(jvlm(args).out).isEqualTo(jvlm(args).out);
+    }
+}
