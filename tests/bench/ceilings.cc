@@ -1,0 +1,161 @@
+// What this machine can do at best, as one JSON object: the ceilings that `jvlm bench` holds the stages against. Products are oneDNN's, on
+// the best of a few shapes and with weights plain or packed, whichever is faster; without oneDNN our own product is measured, and the object
+// says so. Reading is done by all threads, over 1 GiB on huge pages. Every figure is the best of several rounds.
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/os.h"
+#include "ops/cpu/gemm.h"
+#ifdef JVLM_ONEDNN
+#include <oneapi/dnnl/dnnl.hpp>
+#endif
+
+using namespace jvlm;
+
+namespace {
+
+constexpr double kSeconds = 0.15;                         // for one shape
+constexpr int64_t kReadBytes = int64_t{1} << 30;
+
+struct Shape {
+  int64_t m, n, k;
+};
+// A tile's and a prompt's products, and one square.
+constexpr Shape kShapes[] = {{1025, 4096, 1024}, {1025, 3072, 1024}, {1856, 8192, 1536}, {1024, 1024, 1024}, {2048, 2048, 2048}};
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+template <class F>
+double best_of(double seconds, F&& work) {
+  work();
+  double best = 1e9;
+  for (const double end = now() + seconds; now() < end;) {
+    const double start = now();
+    work();
+    best = std::min(best, now() - start);
+  }
+  return best;
+}
+
+// Memory on huge pages, freed at the end of its scope, holding small finite numbers of any type.
+struct Memory {
+  explicit Memory(int64_t n) : bytes(n), data(os::map_memory(n)) { std::memset(data, 1, static_cast<size_t>(n)); }
+  ~Memory() { os::unmap_memory(data, bytes); }
+  int64_t bytes;
+  void* data;
+};
+
+#ifdef JVLM_ONEDNN
+
+double product(dnnl::memory::data_type x, dnnl::memory::data_type w, dnnl::memory::data_type y) {
+  using dnnl::memory;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  double most = 0;
+  for (const Shape& s : kShapes)
+    for (bool packed : {true, false}) try {
+        const memory::desc src({s.m, s.k}, x, memory::dims{s.k, 1}), dst({s.m, s.n}, y, memory::dims{s.n, 1});
+        const memory::desc weights = packed ? memory::desc({s.k, s.n}, w, memory::format_tag::any) : memory::desc({s.k, s.n}, w, memory::dims{1, s.k});
+        const dnnl::matmul::primitive_desc desc(engine, src, weights, dst);
+        dnnl::matmul matmul(desc);
+        Memory a(static_cast<int64_t>(src.get_size())), b(static_cast<int64_t>(desc.weights_desc().get_size())), c(static_cast<int64_t>(dst.get_size()));
+        const memory ma(src, engine, a.data), mb(desc.weights_desc(), engine, b.data), mc(dst, engine, c.data);
+        const double time = best_of(kSeconds, [&] {
+          matmul.execute(stream, {{DNNL_ARG_SRC, ma}, {DNNL_ARG_WEIGHTS, mb}, {DNNL_ARG_DST, mc}});
+          stream.wait();
+        });
+        most = std::max(most, 2. * static_cast<double>(s.m * s.n * s.k) / time * 1e-9);
+      } catch (const dnnl::error&) {
+        // Not on this CPU.
+      }
+  return most;
+}
+
+#else
+
+double product(Dtype dtype) {
+  std::unique_ptr<cpu::Gemm> gemm = cpu::make_gemm(cpu::best_isa());
+  double most = 0;
+  for (const Shape& s : kShapes) {
+    Memory a(s.m * s.k * 4), b(s.n * s.k * 4), c(s.m * s.n * 4);
+    const double time = best_of(kSeconds, [&] { gemm->product({c.data, Dtype::f32, s.m, s.n}, {a.data, dtype, s.m, s.k}, b.data); });
+    most = std::max(most, 2. * static_cast<double>(s.m * s.n * s.k) / time * 1e-9);
+  }
+  return most;
+}
+
+#endif
+
+#if defined(__x86_64__)
+#define JVLM_WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define JVLM_WIDEST
+#endif
+
+typedef uint64_t Line __attribute__((vector_size(64)));   // of a cache
+
+// The exclusive or of `streams` stretches of `count` lines each, read side by side, four lines of each at a time.
+template <int streams>
+inline __attribute__((always_inline)) uint64_t fold(const Line* from, int64_t count) {
+  Line a{}, b{}, c{}, d{};
+  for (int64_t i = 0; i < count; i += 4)
+    for (int s = 0; s < streams; ++s) {
+      const Line* at = from + s * count + i;
+      for (int l = 0; l < 4; ++l) __builtin_prefetch(at + 16 + l);
+      a ^= at[0], b ^= at[1], c ^= at[2], d ^= at[3];
+    }
+  a ^= b ^ c ^ d;
+  return a[0] ^ a[1] ^ a[2] ^ a[3] ^ a[4] ^ a[5] ^ a[6] ^ a[7];
+}
+JVLM_WIDEST uint64_t fold1(const Line* from, int64_t count) { return fold<1>(from, count); }
+JVLM_WIDEST uint64_t fold2(const Line* from, int64_t count) { return fold<2>(from, count / 2); }
+JVLM_WIDEST uint64_t fold4(const Line* from, int64_t count) { return fold<4>(from, count / 4); }
+
+double reading() {
+  Memory memory(kReadBytes);
+  const int64_t threads = omp_get_max_threads(), lines = kReadBytes / 64 / threads / 16 * 16;
+  double most = 0;
+  uint64_t seen = 0;
+  for (auto* read : {fold1, fold2, fold4}) {
+    const double time = best_of(0.8, [&] {
+#pragma omp parallel reduction(^ : seen)
+      seen ^= read(static_cast<const Line*>(memory.data) + omp_get_thread_num() * lines, lines);
+    });
+    most = std::max(most, static_cast<double>(lines * threads * 64) / time * 1e-9);
+  }
+  if (seen == 1) std::fputs(" ", stderr);                 // the sum is used
+  return most;
+}
+
+std::string cpu_model() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+}  // namespace
+
+int main() {
+  omp_set_num_threads(os::cpu_count());
+#ifdef JVLM_ONEDNN
+  using T = dnnl::memory::data_type;
+  const char* by = "oneDNN";
+  const double f32 = product(T::f32, T::f32, T::f32), bf16 = product(T::bf16, T::bf16, T::bf16), int8 = product(T::u8, T::s8, T::s32);
+#else
+  const char* by = "jvlm";
+  const double f32 = product(Dtype::f32), bf16 = product(Dtype::bf16), int8 = 0;
+#endif
+  const double read = reading();
+  std::printf("{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"gemm_by\": \"%s\", \"gemm_f32_gflops\": %.1f, \"gemm_bf16_gflops\": %.1f, "
+              "\"gemm_int8_gops\": %.1f, \"read_gbs\": %.2f}\n",
+              cpu_model().c_str(), cpu::name(cpu::best_isa()), omp_get_max_threads(), by, f32, bf16, int8, read);
+}
