@@ -23,7 +23,7 @@ final class Gif {
         int height = in.getShort(8) & 0xffff;
         Raster.check(width, height, decoding);
         int flags = in.get(10);
-        in.position(13);
+        skip(13);
         byte[] global = (flags & 0x80) != 0 ? palette(flags) : null;
         Canvas canvas = new Canvas(width, height);
         int transparent = -1;
@@ -82,9 +82,16 @@ final class Gif {
         return colors;
     }
 
+    private void skip(int bytes) {
+        if (bytes > in.remaining()) {
+            throw Damage.truncated();
+        }
+        in.position(in.position() + bytes);
+    }
+
     private void skipBlocks() {
         for (int size = in.get() & 0xff; size > 0; size = in.get() & 0xff) {
-            in.position(in.position() + size);
+            skip(size);
         }
     }
 

@@ -31,13 +31,13 @@ public final class Image {
     }
 
     /**
-     * A picture from the bytes of a JPEG, PNG, WebP, TIFF, GIF or BMP file. The array is not kept, and what the caller writes to it
-     * meanwhile changes nothing.
+     * A picture from the bytes of a JPEG, PNG, WebP, TIFF, GIF or BMP file. The array is read before this returns and not kept: what is
+     * written to it later changes nothing.
      *
      * @throws JvlmException IMAGE if it is empty, of another format, damaged or cut short, larger than the limit, or has no such frame
      */
     public static Image decode(byte[] file, Decoding decoding) {
-        return Decoder.decode(file.clone(), decoding);
+        return Decoder.decode(file, decoding);
     }
 
     public int width() {

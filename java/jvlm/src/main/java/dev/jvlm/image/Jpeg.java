@@ -3,6 +3,8 @@ package dev.jvlm.image;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import javax.imageio.ImageIO;
 import javax.imageio.ImageReader;
 import javax.imageio.stream.ImageInputStream;
@@ -22,7 +24,7 @@ final class Jpeg {
     }
 
     private final byte[] file;
-    private final ByteBuffer kept;
+    private final List<Span> kept = new ArrayList<>();
     private int width;
     private int height;
     private int components;
@@ -33,7 +35,6 @@ final class Jpeg {
 
     private Jpeg(byte[] file) {
         this.file = file;
-        kept = ByteBuffer.allocateDirect(file.length);
     }
 
     static Raster read(byte[] file, Decoding decoding) {
@@ -46,7 +47,9 @@ final class Jpeg {
     static Raster read(byte[] file, Decoding decoding, Ink ink) {
         Jpeg jpeg = new Jpeg(file);
         jpeg.walk(decoding);
-        ByteBuffer kept = jpeg.kept.flip();
+        ByteBuffer kept = Raster.allocate(jpeg.kept.stream().mapToLong(Span::length).sum());
+        jpeg.kept.forEach(span -> kept.put(file, span.start(), span.length()));
+        kept.flip();
         Raster raster =
                 switch (jpeg.components) {
                     case 1, 3 -> OpenCv.decode(kept, jpeg.width, jpeg.height, false);
@@ -94,8 +97,8 @@ final class Jpeg {
                 check(end - at - length);
                 at = end;
                 continue;
-            } else if (marker == 0xe0 || marker < 0xe0) {
-                // JFIF's segment and tables.
+            } else if (marker <= 0xe0) {
+                // Tables, and JFIF's segment.
                 keep(at, length);
             }
             at += length;
@@ -110,7 +113,7 @@ final class Jpeg {
     }
 
     private void keep(int from, int count) {
-        kept.put(file, from, count);
+        kept.add(new Span(from, count));
     }
 
     private void frame(int marker, int at, Decoding decoding) {

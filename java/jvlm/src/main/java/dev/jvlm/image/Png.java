@@ -2,6 +2,7 @@ package dev.jvlm.image;
 
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.zip.CRC32;
 import java.util.zip.DataFormatException;
@@ -22,9 +23,6 @@ final class Png {
     private static final int[][] ADAM7 = {
         {0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}
     };
-
-    /** A stretch of the file. */
-    private record Span(int start, int length) {}
 
     /** A frame of an animation; its pixels are a PNG stream of their own size. */
     private record Frame(int width, int height, int x, int y, int dispose, int blend, List<Span> data) {}
@@ -265,6 +263,11 @@ final class Png {
             }
             case RGB -> {
                 boolean keyed = transparency != null && transparency.length >= 6;
+                if (!keyed && depth == 8) {
+                    System.arraycopy(line, at, rgb, 0, 3 * columns);
+                    Arrays.fill(alpha, (byte) 255);
+                    return;
+                }
                 for (int x = 0; x < columns; x++) {
                     boolean clear = keyed;
                     for (int c = 0; c < 3; c++) {
@@ -381,7 +384,7 @@ final class Png {
                         return 0;
                     }
                     Span span = spans.get(next++);
-                    inflater.setInput(file, span.start, span.length);
+                    inflater.setInput(file, span.start(), span.length());
                 }
             } catch (DataFormatException e) {
                 throw Damage.of("its compressed data are inconsistent");

@@ -68,6 +68,8 @@ final class Tiff {
     private int compression;
     private int photometric;
     private boolean planar;
+    private boolean signed;
+    private long[] palette;
 
     private Tiff(byte[] file, Decoding decoding) {
         in = ByteBuffer.wrap(file).order(file[0] == 'I' ? ByteOrder.LITTLE_ENDIAN : ByteOrder.BIG_ENDIAN);
@@ -91,6 +93,8 @@ final class Tiff {
         samples = (int) field(SAMPLES, 1);
         planar = field(PLANAR, 1) == 2 && samples > 1;
         bits = bits();
+        signed = field(SAMPLE_FORMAT, 1) == 2;
+        palette = fields.getOrDefault(COLOR_MAP, new long[0]);
         boolean fax = compression >= 2 && compression <= 4;
         int colors = photometric == RGB || photometric == YCC ? 3 : photometric == CMYK ? 4 : 1;
         boolean packed = bits < 8 && (samples > 1 || colors > 1);
@@ -113,6 +117,9 @@ final class Tiff {
                         && compression != PACK_BITS) {
             throw Damage.unsupported(
                     "a TIFF of color kind " + photometric + ", " + samples + " samples of " + bits + " bits, compression " + compression);
+        }
+        if (photometric == PALETTE && palette.length < 3 << bits) {
+            throw Damage.of("its palette is missing or too short");
         }
         int extra = samples > colors ? (int) field(EXTRA_SAMPLES, 0) : 0;
         Raster raster = new Raster(width, height, extra == 1 || extra == 2);
@@ -235,6 +242,9 @@ final class Tiff {
         if (w < 1 || h < 1 || w > width + 65535L || h > height + 65535L || w * h > Math.max(1L << 20, 4L * width * height)) {
             throw Damage.of("its strips or tiles have no sensible size");
         }
+        if (w * h * samples * bits / 8 > Integer.MAX_VALUE - 8) {
+            throw Damage.unsupported("a TIFF with strips or tiles of more than 2 GiB");
+        }
         int index = 0;
         for (int plane = 0; plane < (planar ? samples : 1); plane++) {
             for (int y = 0; y < height; y += (int) h) {
@@ -337,7 +347,7 @@ final class Tiff {
                 int v = photometric == WHITE_IS_ZERO ? most - sample[0] : sample[0];
                 if (bits == 16) {
                     // Pillow clips 16-bit grey to 8 bits, it does not scale it. Negative numbers end as black.
-                    v = field(SAMPLE_FORMAT, 1) == 2 ? Math.max(0, (short) v) : v;
+                    v = signed ? Math.max(0, (short) v) : v;
                     v = Math.min(v, 255);
                 } else {
                     v *= 255 / most;
@@ -345,13 +355,8 @@ final class Tiff {
                 rgb[3 * at] = rgb[3 * at + 1] = rgb[3 * at + 2] = (byte) v;
             }
             case PALETTE -> {
-                long[] map = fields.getOrDefault(COLOR_MAP, new long[0]);
-                int size = 1 << bits;
-                if (map.length < 3 * size) {
-                    throw Damage.of("its palette is missing or too short");
-                }
                 for (int c = 0; c < 3; c++) {
-                    rgb[3 * at + c] = (byte) (map[c * size + sample[0]] >> 8);
+                    rgb[3 * at + c] = (byte) (palette[(c << bits) + sample[0]] >> 8);
                 }
             }
             case CMYK -> Inks.toRgb(high(sample[0]), high(sample[1]), high(sample[2]), high(sample[3]), rgb, 3 * at);
@@ -379,7 +384,7 @@ final class Tiff {
     }
 
     private byte[] unpack(byte[] data, int w, int h, int stride, int inChunk) {
-        byte[] out = new byte[Math.multiplyExact(stride, h)];
+        byte[] out = new byte[stride * h];
         int got;
         switch (compression) {
             case UNCOMPRESSED -> {

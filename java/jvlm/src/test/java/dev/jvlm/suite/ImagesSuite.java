@@ -20,8 +20,8 @@ import tools.jackson.databind.ObjectMapper;
 
 /**
  * Compares decoding and resizing with what Pillow recorded for a folder of pictures: {@code pillow_decode_oracle.json} beside them,
- * whose {@code files} have, for each {@code file}, the SHA-256 of its RGB bytes, of its bicubic resize to 448 x 448, and of the picture
- * turned as EXIF says.
+ * whose {@code files} have, for each {@code file}, the SHA-256 of its RGB bytes and of its bicubic resize to 448 x 448; where it matters
+ * of the picture turned as EXIF says and of transparency on white; and for other frames than the first their number.
  */
 public final class ImagesSuite {
     private final Path dir;
@@ -49,11 +49,16 @@ public final class ImagesSuite {
         return files.isEmpty() ? 1 : suite.differ;
     }
 
+    private static int frame(JsonNode entry) {
+        return entry.has("frame") ? entry.get("frame").asInt() : 0;
+    }
+
     private void check(JsonNode entry) {
-        String name = entry.get("file").asString();
+        String path = entry.get("file").asString();
+        String name = frame(entry) == 0 ? path : path + ", frame " + frame(entry);
         byte[] file;
         try {
-            file = Files.readAllBytes(dir.resolve(name));
+            file = Files.readAllBytes(dir.resolve(path));
         } catch (IOException e) {
             differs(name, "is not there or cannot be read");
             return;
@@ -62,7 +67,7 @@ public final class ImagesSuite {
         boolean target = !entry.has("error") && !entry.has("versions_differ") && !foreign;
         Image image;
         try {
-            image = Image.decode(file, Decoding.REFERENCE);
+            image = Image.decode(file, Decoding.REFERENCE.withFrame(frame(entry)));
         } catch (JvlmException e) {
             if (target || e.code() != JvlmException.Code.IMAGE) {
                 differs(name, "refused (" + e.code() + "): " + e.getMessage());
@@ -96,17 +101,24 @@ public final class ImagesSuite {
         ByteBuffer resized = NativeResizer.INSTANCE.resize(image, Filter.BICUBIC, List.of(new Size(448, 448)));
         if (!sha256(resized).equals(entry.get("bicubic448_sha256").asString())) {
             differs(name, "pixels are equal, the resize to 448 x 448 has another SHA-256");
-        } else if (entry.has("transposed_sha256") && !sha256(Image.decode(file).rgb()).equals(entry.get("transposed_sha256").asString())) {
+        } else if (!asSeen(file, entry, "transposed_sha256")) {
             differs(name, "pixels are equal, turned as EXIF says they have another SHA-256");
+        } else if (!asSeen(file, entry, "white_sha256")) {
+            differs(name, "pixels are equal, with transparency on white they have another SHA-256");
         } else {
             equal++;
         }
     }
 
+    private static boolean asSeen(byte[] file, JsonNode entry, String key) {
+        return !entry.has(key)
+                || sha256(Image.decode(file, Decoding.DEFAULT.withFrame(frame(entry))).rgb()).equals(entry.get(key).asString());
+    }
+
     /** A JPEG may differ by one grey level where it was sampled. */
     private void compareSamples(String name, JsonNode samples, Image image) {
         if (samples == null) {
-            differs(name, "all pixels: another SHA-256 (nothing was recorded that would tell where)");
+            differs(name, "pixels: another SHA-256 (nothing was recorded that would tell where)");
             return;
         }
         ByteBuffer rgb = image.rgb();
