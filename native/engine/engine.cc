@@ -17,7 +17,7 @@ int64_t layer_cache_bytes(const Spec& spec, const Limits& l) {
 }
 
 // Everything that lives between the layers, taken once by a counting arena and once for good.
-int64_t index_bytes(const Limits& l) { return 4LL * (3LL * l.step_tokens + 6LL * l.sequences + l.pages) + 64 * 8; }
+int64_t index_bytes(const Limits& l) { return aligned(4LL * (3LL * l.step_tokens + 6LL * l.sequences + l.pages) + 64 * 8); }
 
 Scratch scratch_of(const Spec& spec, const Limits& l) {
   Scratch s;
