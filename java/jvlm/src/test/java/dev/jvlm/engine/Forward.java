@@ -1,11 +1,17 @@
 package dev.jvlm.engine;
 
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.ModelSpec;
 import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
 
 /** Drives an engine by hand, one sequence at a time: pictures, prompt in chunks, then given ids one by one. */
-final class Forward {
+public final class Forward implements AutoCloseable {
+    private static final int PAGE_TOKENS = 64;
+    private static final int STEP_TOKENS = 1000;
+    private static final int ENCODE_TILES = 4;
+
     private final Engine engine;
     private final Limits limits;
     private final int vocabulary;
@@ -27,7 +33,44 @@ final class Forward {
         }
     }
 
-    void encode(ByteBuffer tiles, int count, int size, int rowsPerTile) {
+    /**
+     * An engine for one sequence at a time.
+     *
+     * @param context the longest sequence, prompt and answer together
+     * @param visionRows the most vision rows of a prompt
+     */
+    public static Forward open(Checkpoint checkpoint, String device, String precision, int context, int visionRows) {
+        ModelSpec spec = checkpoint.blueprint().spec();
+        int vocabulary = spec.decoder().vocabulary();
+        int pages = (context + PAGE_TOKENS - 1) / PAGE_TOKENS;
+        Limits limits = new Limits(
+                precision, pages, PAGE_TOKENS, 1, STEP_TOKENS, Math.max(visionRows, ENCODE_TILES * spec.rowsPerTile()), ENCODE_TILES, context);
+        return new Forward(
+                Engine.open(device, spec.toText(), checkpoint.manifest().toText(), limits, vocabulary, null), limits, vocabulary);
+    }
+
+    /** Engines that are open in this process. */
+    public static int live() {
+        return Engine.live();
+    }
+
+    /** Starts recording the taps whose names start so ("*": all), or stops with "". */
+    public void record(String prefix) {
+        engine.record(prefix);
+    }
+
+    /** What a tap recorded since, in the order of computation. */
+    public float[] recorded(String name) {
+        return engine.recorded(name);
+    }
+
+    @Override
+    public void close() {
+        engine.close();
+    }
+
+    /** Pictures to vision rows: tiles (count, size, size, 3) from the buffer's start on. */
+    public void encode(ByteBuffer tiles, int count, int size, int rowsPerTile) {
         for (int first = 0; first < count; first += limits.encodeTiles()) {
             int n = Math.min(limits.encodeTiles(), count - first);
             int bytes = size * size * 3;
@@ -36,7 +79,7 @@ final class Forward {
     }
 
     /** Forgets what is cached and runs a prompt; the logits of its last token. */
-    float[] prompt(int[] prompt, int[] visionRow) {
+    public float[] prompt(int[] prompt, int[] visionRow) {
         cached = 0;
         float[] logits = null;
         while (cached < prompt.length) {
@@ -53,7 +96,7 @@ final class Forward {
     }
 
     /** Feeds one id; the logits that follow it. */
-    float[] next(int id) {
+    public float[] next(int id) {
         plan.clear();
         plan.begin(cached, pages, pagesFor(cached + 1));
         plan.add(id, -1);

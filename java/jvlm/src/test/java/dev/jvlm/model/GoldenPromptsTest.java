@@ -1,18 +1,17 @@
 package dev.jvlm.model;
 
+import static dev.jvlm.suite.GoldenCase.ints;
+import static dev.jvlm.suite.GoldenCase.sha256;
+import static dev.jvlm.suite.GoldenCase.unrolled;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.jvlm.image.Image;
 import dev.jvlm.request.Part;
-import dev.jvlm.request.Turn;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
+import dev.jvlm.suite.GoldenCase;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HexFormat;
+import java.util.Collections;
 import java.util.List;
-import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -25,7 +24,7 @@ class GoldenPromptsTest {
 
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Path ROOT = Path.of(System.getProperty("jvlm.root"));
-    private static final Part PICTURE = Part.image(Image.of(1, 1, new byte[3]));
+    private static final Image PICTURE = Image.of(1, 1, new byte[3]);
 
     @TempDir
     Path folder;
@@ -52,13 +51,8 @@ class GoldenPromptsTest {
         for (JsonNode c : expected.path("cases")) {
             assertThat(c.path("system").isNull()).isTrue();
             int[] rows = Arrays.stream(ints(c.path("tiles"))).map(t -> t * checkpoint.blueprint().spec().rowsPerTile()).toArray();
-            List<Turn> history = new ArrayList<>();
-            c.path("history").forEach(t -> history.add(new Turn(parts(t.get(0).asString()), t.get(1).asString())));
-            List<Part> question = parts(c.path("question").asString());
-            if (history.isEmpty() && question.stream().noneMatch(Part.Picture.class::isInstance)) {
-                question.addAll(0, List.copyOf(IntStream.range(0, rows.length).mapToObj(i -> PICTURE).toList()));
-            }
-            Prompt prompt = checkpoint.prompt(null, history, question, rows, 8192);
+            GoldenCase conversation = GoldenCase.of(c, Collections.nCopies(rows.length, PICTURE));
+            Prompt prompt = checkpoint.prompt(null, conversation.history(), conversation.question(), rows, 8192);
 
             String as = family + " " + c.path("question");
             assertThat(prompt.ids()).as(as).isEqualTo(unrolled(c.path("ids_rle"))).hasSize(c.path("length").asInt());
@@ -83,7 +77,7 @@ class GoldenPromptsTest {
         JsonNode samples = JSON.readTree(nano.resolve("samples/samples.json").toFile()).path("samples");
         for (JsonNode sample : samples) {
             int[] rows = {sample.path("tiles").asInt() * checkpoint.blueprint().spec().rowsPerTile()};
-            Prompt prompt = checkpoint.prompt(null, List.of(), List.of(PICTURE, Part.text(checkpoint.ocrQuestion())), rows, 1024);
+            Prompt prompt = checkpoint.prompt(null, List.of(), List.of(Part.image(PICTURE), Part.text(checkpoint.ocrQuestion())), rows, 1024);
             String as = sample.path("file").asString();
             assertThat(prompt.ids())
                     .as(as)
@@ -104,37 +98,7 @@ class GoldenPromptsTest {
         assertThat(next).isEqualTo(prompt.rows());
     }
 
-    /** Text in which {@code <image>} and the newline after it stand for a picture part. */
-    private static List<Part> parts(String text) {
-        List<Part> parts = new ArrayList<>();
-        String rest = text;
-        for (int at; (at = rest.indexOf("<image>\n")) >= 0; rest = rest.substring(at + "<image>\n".length())) {
-            if (at > 0) {
-                parts.add(Part.text(rest.substring(0, at)));
-            }
-            parts.add(PICTURE);
-        }
-        parts.add(Part.text(rest));
-        return parts;
-    }
-
-    private static int[] ints(JsonNode array) {
-        return array.valueStream().mapToInt(JsonNode::asInt).toArray();
-    }
-
     private static List<String> strings(JsonNode array) {
         return array.valueStream().map(JsonNode::asString).toList();
-    }
-
-    private static int[] unrolled(JsonNode runs) {
-        return runs.valueStream()
-                .flatMapToInt(run -> IntStream.generate(run.get(0)::asInt).limit(run.get(1).asInt()))
-                .toArray();
-    }
-
-    private static String sha256(int[] ids) {
-        ByteBuffer bytes = ByteBuffer.allocate(4 * ids.length).order(ByteOrder.LITTLE_ENDIAN);
-        bytes.asIntBuffer().put(ids);
-        return HexFormat.of().formatHex(SeededWeights.sha256(bytes.array()));
     }
 }

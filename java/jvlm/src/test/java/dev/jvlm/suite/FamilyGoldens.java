@@ -1,0 +1,251 @@
+package dev.jvlm.suite;
+
+import static dev.jvlm.suite.GoldenCase.ints;
+import static dev.jvlm.suite.GoldenCase.unrolled;
+
+import dev.jvlm.Options.Precision;
+import dev.jvlm.engine.Forward;
+import dev.jvlm.engine.NativeResizer;
+import dev.jvlm.image.Decoding;
+import dev.jvlm.image.GridTiler;
+import dev.jvlm.image.Image;
+import dev.jvlm.image.Tiles;
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.Prompt;
+import dev.jvlm.model.Tiling;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectMapper;
+
+/** Compares one family's cases: tiles, prompts, activations, logits, greedy answers. */
+final class FamilyGoldens {
+    /** Of a tensor's largest magnitude: what another order of float32 sums may change (tests/goldens/PROVENANCE.md). */
+    private static final double FLOAT32 = 1e-4;
+    /** Numbers in golden.json have five decimals. */
+    private static final double PRINTED = 0.5e-5;
+    /** Where the next two candidates are closer, two correct implementations may differ. */
+    private static final double TIE = 0.004;
+
+    private final Path family;
+    private final Path images;
+    private final Checkpoint checkpoint;
+    private final String device;
+    private final Precision precision;
+    private final Differences differences;
+    private final String name;
+    private int steps;
+    private int stepsWithMargin;
+    private double bound;
+    private double worstLogit;
+
+    /** One case, ready to be run. */
+    private record Ready(String as, JsonNode json, Prompt prompt, ByteBuffer tiles, int count) {}
+
+    FamilyGoldens(Path family, Path images, Checkpoint checkpoint, String device, Precision precision, Differences differences) {
+        this.family = family;
+        this.images = images;
+        this.checkpoint = checkpoint;
+        this.device = device;
+        this.precision = precision;
+        this.differences = differences;
+        this.name = family.getFileName().toString();
+    }
+
+    /** Runs all cases; returns how many. */
+    int run() throws IOException {
+        JsonNode golden = new ObjectMapper().readTree(family.resolve("golden.json").toFile());
+        for (JsonNode text : golden.path("tokenizer")) {
+            differences.sameIds(
+                    name + " tokenizer " + text.path("text"), checkpoint.tokenizer().encode(text.path("text").asString()), ints(text.path("ids")));
+        }
+        List<Ready> cases = new ArrayList<>();
+        for (JsonNode c : golden.path("cases")) {
+            cases.add(prepare(name + " case " + cases.size(), c));
+        }
+        int context = cases.stream().mapToInt(c -> c.prompt.ids().length + c.json.path("greedy_ids").size()).max().orElse(1);
+        int rows = cases.stream().mapToInt(c -> c.prompt.rows()).max().orElse(0);
+        try (Forward forward = Forward.open(checkpoint, device, precision.label(), context, rows)) {
+            for (Ready c : cases) {
+                run(forward, c, c == cases.get(0));
+            }
+        }
+        return cases.size();
+    }
+
+    private Ready prepare(String as, JsonNode c) throws IOException {
+        Tiling tiling = checkpoint.blueprint().tiling();
+        GridTiler tiler = new GridTiler(tiling.tileSize());
+        List<Image> pictures = new ArrayList<>();
+        List<Tiles> tiles = new ArrayList<>();
+        for (JsonNode file : c.path("images")) {
+            Image picture = Image.decode(Files.readAllBytes(images.resolve(file.asString())), Decoding.REFERENCE);
+            pictures.add(picture);
+            tiles.add(tiler.cut(picture, tiling.minTiles(), c.path("max_tiles").asInt(), tiling.thumbnail(), c.path("msac").asBoolean(),
+                    NativeResizer.INSTANCE));
+        }
+        int perTile = checkpoint.blueprint().spec().rowsPerTile();
+        int[] expected = ints(c.path("tiles"));
+        differences.sameIds(as + " tiles of each picture", tiles.stream().mapToInt(Tiles::count).toArray(), expected);
+        int count = tiles.stream().mapToInt(Tiles::count).sum();
+        ByteBuffer all = ByteBuffer.allocateDirect(count * 3 * tiling.tileSize() * tiling.tileSize());
+        for (int i = 0; i < tiles.size(); i++) {
+            ByteBuffer rgb = tiles.get(i).rgb();
+            int bytes = rgb.capacity() / tiles.get(i).count();
+            for (int t = 0; t < tiles.get(i).count(); t++) {
+                differences.same(as + " picture " + i + " (" + c.path("images").get(i).asString() + ") tile " + t,
+                        GoldenCase.sha256(rgb.slice(t * bytes, bytes)), c.path("tiles_sha256").path(i).path(t).asString("none"));
+            }
+            all.put(rgb.duplicate().clear());
+        }
+        GoldenCase conversation = GoldenCase.of(c, pictures);
+        JsonNode system = c.path("system");
+        int[] rows = tiles.stream().mapToInt(t -> t.count() * perTile).toArray();
+        Prompt prompt = checkpoint.prompt(
+                system.isNull() ? null : system.asString(), conversation.history(), conversation.question(), rows,
+                checkpoint.blueprint().spec().decoder().context());
+        differences.sameIds(as + " prompt", prompt.ids(), unrolled(c.path("ids_rle")));
+        differences.same(as + " prompt's length", prompt.ids().length, c.path("length").asInt());
+        differences.same(as + " prompt's digest", GoldenCase.sha256(prompt.ids()), c.path("ids_sha256").asString());
+        return new Ready(as, c, prompt, all.clear(), count);
+    }
+
+    private void run(Forward forward, Ready c, boolean first) throws IOException {
+        forward.record(first && precision == Precision.FLOAT32 ? "*" : "connector");
+        int perTile = checkpoint.blueprint().spec().rowsPerTile();
+        if (c.count > 0) {
+            forward.encode(c.tiles, c.count, checkpoint.blueprint().tiling().tileSize(), perTile);
+        }
+        float[] logits = forward.prompt(c.prompt.ids(), c.prompt.visionRow());
+        if (precision == Precision.FLOAT32) {
+            connectorSamples(c, forward.recorded("connector"), perTile);
+            if (first) {
+                activations(forward);
+            }
+        }
+        forward.record("");
+        answer(forward, c, logits);
+    }
+
+    private void connectorSamples(Ready c, float[] connector, int perTile) {
+        JsonNode samples = c.json.path("connector_samples");
+        int width = checkpoint.blueprint().spec().decoder().hidden();
+        float[] got = new float[2 * c.count * 6];
+        float[] expected = new float[got.length];
+        if (samples.size() != 2 * c.count) {
+            differences.add(c.as + " connector_samples", samples.size() + " recorded, " + 2 * c.count + " needed");
+            return;
+        }
+        for (int i = 0; i < samples.size(); i++) {
+            int row = i / 2 * perTile + (i % 2 == 0 ? 0 : perTile / 2 + 3);
+            for (int k = 0; k < 6; k++) {
+                got[6 * i + k] = connector[row * width + k];
+                expected[6 * i + k] = samples.get(i).get(k).floatValue();
+            }
+        }
+        differences.near("connector_samples", c.as + " connector_samples", got, expected, FLOAT32 * largest(connector) + PRINTED,
+                i -> "tile " + i / 12 + " row " + (i / 6 % 2 == 0 ? 0 : perTile / 2 + 3) + " column " + i % 6);
+    }
+
+    private void activations(Forward forward) throws IOException {
+        for (Map.Entry<String, Activations> e : Activations.read(family).entrySet()) {
+            String tensor = e.getKey();
+            Activations expected = e.getValue();
+            String as = name + " case 0 " + tensor;
+            float[] got = forward.recorded(tensor);
+            int size = Arrays.stream(expected.shape()).reduce(1, Math::multiplyExact);
+            if (got.length != size) {
+                differences.add(as, got.length + " numbers instead of " + size);
+                continue;
+            }
+            String kind = tensor.replaceAll("\\.\\d+$", ".N");
+            differences.near(kind, as, expected.pick(got), expected.stored(), FLOAT32 * largest(expected.stored()), expected::place);
+            // Errors of an element average out, so the sums stay within the same part of the sum of magnitudes.
+            double sum = 0;
+            double abs = 0;
+            double squares = 0;
+            for (float x : got) {
+                sum += x;
+                abs += Math.abs(x);
+                squares += (double) x * x;
+            }
+            sum(as, "sum", sum, expected.sum(), expected.abs());
+            sum(as, "absolute sum", abs, expected.abs(), expected.abs());
+            sum(as, "l2", Math.sqrt(squares), expected.l2(), expected.l2());
+        }
+    }
+
+    private void sum(String as, String what, double got, double expected, double magnitude) {
+        differences.near("sums", as, new float[] {(float) ((got - expected) / magnitude)}, new float[] {0}, FLOAT32,
+                i -> what + " (" + got + ", recorded " + expected + "): the relative difference");
+    }
+
+    /** Feeds the recorded ids one by one, whatever the engine would have chosen. */
+    private void answer(Forward forward, Ready c, float[] promptLogits) {
+        int[] recorded = ints(c.json.path("greedy_ids"));
+        JsonNode recordedSteps = c.json.path("steps");
+        float[] logits = promptLogits;
+        for (int i = 0; i < recorded.length; i++) {
+            if (i > 0) {
+                logits = forward.next(recorded[i - 1]);
+            }
+            step(c.as + " step " + i, recordedSteps.path(i), logits, recorded[i]);
+        }
+        if (precision == Precision.FLOAT32 && c.json.path("stop").asString().equals("tie")) {
+            float[] next = forward.next(recorded[recorded.length - 1]);
+            float[] sorted = next.clone();
+            Arrays.sort(sorted);
+            double margin = sorted[sorted.length - 1] - sorted[sorted.length - 2];
+            if (margin > TIE + 2 * FLOAT32 * largest(next)) {
+                differences.add(c.as + " step " + recorded.length, "is no tie as recorded, the margin is " + margin);
+            }
+        }
+        differences.same(c.as + " text", checkpoint.tokenizer().decode(recorded), c.json.path("greedy_text").asString());
+        boolean ends = recorded.length > 0 && checkpoint.stopIds().contains(recorded[recorded.length - 1]);
+        String stop = ends ? "eos" : recorded.length == c.json.path("max_new").asInt() ? "limit" : "tie";
+        differences.same(c.as + " stop", stop, c.json.path("stop").asString());
+    }
+
+    private void step(String as, JsonNode recorded, float[] logits, int expectedId) {
+        steps++;
+        int[] ids = ints(recorded.path("ids"));
+        float[] got = new float[ids.length];
+        float[] expected = new float[ids.length];
+        for (int k = 0; k < ids.length; k++) {
+            got[k] = logits[ids[k]];
+            expected[k] = recorded.path("logits").get(k).floatValue();
+        }
+        double tolerance = precision == Precision.FLOAT32 ? FLOAT32 * largest(logits) + PRINTED : bound;
+        differences.near("logits", as + " logits", got, expected, tolerance, k -> "id " + ids[k]);
+        int best = 0;
+        for (int id = 1; id < logits.length; id++) {
+            best = logits[id] > logits[best] ? id : best;
+        }
+        double margin = recorded.path("margin").asDouble();
+        if (precision != Precision.FLOAT32 && margin <= 2 * bound) {
+            return;
+        }
+        stepsWithMargin++;
+        if (best != expectedId) {
+            differences.add(as, "id " + best + " instead of " + expectedId + ", recorded margin " + margin);
+        }
+    }
+
+    private static double largest(float[] values) {
+        double largest = 0;
+        for (float v : values) {
+            largest = Math.max(largest, Math.abs(v));
+        }
+        return largest;
+    }
+
+    String summary() {
+        return steps + " steps";
+    }
+}

@@ -1,0 +1,93 @@
+package dev.jvlm.suite;
+
+import dev.jvlm.Options.Precision;
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.SeededWeights;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Set;
+import java.util.stream.Stream;
+import tools.jackson.databind.ObjectMapper;
+
+/**
+ * Compares everything in a folder of recorded cases (the layout of tests/goldens, any part of it) with what this build computes: a folder
+ * for each family with {@code checkpoint/}, {@code golden.json} and activations, {@code images/} that their cases name, {@code tiles/},
+ * {@code sampling/}.
+ */
+final class GoldensSuite {
+    /** Parts of the layout for which this version has no code yet. */
+    private static final Set<String> LATER = Set.of("adapters");
+
+    private GoldensSuite() {}
+
+    /** Prints a line for each thing that differs and one that sums up each part; returns the number of things that differ. */
+    static int run(Path dir, String device, Precision precision, PrintStream out) {
+        int differ = 0;
+        int parts = 0;
+        try (Stream<Path> folders = Files.list(dir)) {
+            for (Path folder : folders.filter(Files::isDirectory).sorted().toList()) {
+                String name = folder.getFileName().toString();
+                Differences differences = new Differences(out);
+                if (Files.exists(folder.resolve("golden.json"))) {
+                    parts++;
+                    family(folder, dir.resolve("images"), device, precision, differences, out);
+                } else if (LATER.contains(name)) {
+                    out.println(name + ": not implemented, skipped");
+                }
+                differ += differences.count();
+            }
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        if (parts == 0) {
+            out.println("goldens: the folder holds nothing to compare");
+            return 1;
+        }
+        return differ;
+    }
+
+    private static void family(Path family, Path images, String device, Precision precision, Differences differences, PrintStream out)
+            throws IOException {
+        String name = family.getFileName().toString();
+        Path folder = family.resolve("checkpoint");
+        String type = new ObjectMapper().readTree(folder.resolve("config.json").toFile()).path("model_type").asString("");
+        if (!type.equals("h2ovl_chat")) {
+            out.println(name + ": not implemented, skipped (model_type " + type + ")");
+            return;
+        }
+        Path built = null;
+        try {
+            if (!hasWeights(folder)) {
+                built = Files.createTempDirectory("jvlm-goldens");
+                folder = SeededWeights.build(family, built);
+            }
+            FamilyGoldens goldens = new FamilyGoldens(family, images, Checkpoint.open(folder), device, precision, differences);
+            int cases = goldens.run();
+            out.println(name + ", " + device + ", " + precision.label() + ": " + cases + " cases, " + goldens.summary() + ", "
+                    + differences.count() + " differ; worst in parts of the tolerance: " + differences.worst());
+        } finally {
+            if (built != null) {
+                delete(built);
+            }
+        }
+    }
+
+    private static boolean hasWeights(Path folder) throws IOException {
+        try (Stream<Path> files = Files.list(folder)) {
+            return files.anyMatch(f -> f.toString().endsWith(".safetensors"));
+        }
+    }
+
+    private static void delete(Path folder) throws IOException {
+        try (Stream<Path> files = Files.walk(folder)) {
+            for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+                Files.delete(file);
+            }
+        }
+    }
+}
