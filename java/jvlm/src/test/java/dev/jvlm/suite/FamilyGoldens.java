@@ -20,6 +20,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
@@ -32,6 +33,10 @@ final class FamilyGoldens {
     private static final double PRINTED = 0.5e-5;
     /** Where the next two candidates are closer, two correct implementations may differ. */
     private static final double TIE = 0.004;
+    /** Disturbed runs that a bound is taken from, and how many standard deviations it is. */
+    private static final int DRAWS = 2;
+
+    private static final int DEVIATIONS = 5;
 
     private final Path family;
     private final Path images;
@@ -40,13 +45,14 @@ final class FamilyGoldens {
     private final Precision precision;
     private final Differences differences;
     private final String name;
+    private Map<String, Activations> recorded;
     private int steps;
     private int stepsWithMargin;
-    private double bound;
-    private double worstLogit;
+    private double leastBound = Double.POSITIVE_INFINITY;
+    private double mostBound;
 
     /** One case, ready to be run. */
-    private record Ready(String as, JsonNode json, Prompt prompt, ByteBuffer tiles, int count) {}
+    private record Ready(String as, JsonNode json, Prompt prompt, ByteBuffer tiles, int count, int tileSize, int rowsPerTile) {}
 
     FamilyGoldens(Path family, Path images, Checkpoint checkpoint, String device, Precision precision, Differences differences) {
         this.family = family;
@@ -60,6 +66,7 @@ final class FamilyGoldens {
 
     /** Runs all cases; returns how many. */
     int run() throws IOException {
+        recorded = Activations.read(family);
         JsonNode golden = new ObjectMapper().readTree(family.resolve("golden.json").toFile());
         for (JsonNode text : golden.path("tokenizer")) {
             differences.sameIds(
@@ -69,14 +76,90 @@ final class FamilyGoldens {
         for (JsonNode c : golden.path("cases")) {
             cases.add(prepare(name + " case " + cases.size(), c));
         }
-        int context = cases.stream().mapToInt(c -> c.prompt.ids().length + c.json.path("greedy_ids").size()).max().orElse(1);
-        int rows = cases.stream().mapToInt(c -> c.prompt.rows()).max().orElse(0);
-        try (Forward forward = Forward.open(checkpoint, device, precision.label(), context, rows)) {
-            for (Ready c : cases) {
-                run(forward, c, c == cases.get(0));
+        double[][] bounds = precision == Precision.FLOAT32 ? null : bounds(cases);
+        try (Forward forward = open(checkpoint, device, precision, cases)) {
+            for (int i = 0; i < cases.size(); i++) {
+                Ready c = cases.get(i);
+                if (precision == Precision.FLOAT32) {
+                    forward.record(i == 0 ? "*" : "connector");
+                }
+                boolean first = i == 0;
+                float[][] logits = logits(forward, c, () -> {
+                    if (precision == Precision.FLOAT32) {
+                        connectorSamples(c, forward.recorded("connector"));
+                        if (first) {
+                            activations(forward);
+                        }
+                        forward.record("");
+                    }
+                });
+                answer(c, logits, bounds == null ? null : bounds[i]);
             }
         }
         return cases.size();
+    }
+
+    private static Forward open(Checkpoint checkpoint, String device, Precision precision, List<Ready> cases) {
+        int context = cases.stream().mapToInt(c -> c.prompt.ids().length + c.json.path("greedy_ids").size()).max().orElse(1);
+        int rows = cases.stream().mapToInt(c -> c.prompt.rows()).max().orElse(0);
+        return Forward.open(checkpoint, device, precision.label(), context, rows);
+    }
+
+    /**
+     * For each step of each case how far off a logit of the other precisions may be: five standard deviations of what their format does to the
+     * logits ({@link FormatNoise}), of this step's logits or of all the case's, whichever is larger. Errors are sums of very many small
+     * ones; beyond five deviations lies one of 1.7 million where they are normal.
+     */
+    private double[][] bounds(List<Ready> cases) throws IOException {
+        List<float[][]> exact = logits(checkpoint, cases);
+        double[][] squares = new double[cases.size()][];
+        Path file = Files.createTempFile("jvlm-noise", ".f32");
+        try {
+            for (int draw = 0; draw < DRAWS; draw++) {
+                List<float[][]> disturbed = logits(FormatNoise.disturbed(checkpoint, precision, draw, file), cases);
+                for (int i = 0; i < squares.length; i++) {
+                    float[][] a = exact.get(i);
+                    float[][] b = disturbed.get(i);
+                    squares[i] = squares[i] == null ? new double[a.length] : squares[i];
+                    for (int step = 0; step < a.length; step++) {
+                        for (int id = 0; id < a[step].length; id++) {
+                            double d = (double) a[step][id] - b[step][id];
+                            squares[i][step] += d * d / a[step].length / DRAWS;
+                        }
+                    }
+                }
+            }
+        } finally {
+            Files.delete(file);
+        }
+        for (double[] steps : squares) {
+            double whole = Arrays.stream(steps).average().orElse(0);
+            Arrays.setAll(steps, step -> DEVIATIONS * Math.sqrt(Math.max(whole, steps[step])) + PRINTED);
+        }
+        return squares;
+    }
+
+    private static List<float[][]> logits(Checkpoint checkpoint, List<Ready> cases) {
+        List<float[][]> all = new ArrayList<>();
+        try (Forward forward = open(checkpoint, "cpu", Precision.FLOAT32, cases)) {
+            cases.forEach(c -> all.add(logits(forward, c, () -> {})));
+        }
+        return all;
+    }
+
+    /** Of every step, and of one more; the recorded ids are fed one by one, whatever the engine would have chosen. */
+    private static float[][] logits(Forward forward, Ready c, Runnable afterPrompt) {
+        if (c.count > 0) {
+            forward.encode(c.tiles, c.count, c.tileSize, c.rowsPerTile);
+        }
+        int[] recorded = ints(c.json.path("greedy_ids"));
+        float[][] logits = new float[recorded.length + 1][];
+        logits[0] = forward.prompt(c.prompt.ids(), c.prompt.visionRow());
+        afterPrompt.run();
+        for (int i = 0; i < recorded.length; i++) {
+            logits[i + 1] = forward.next(recorded[i]);
+        }
+        return logits;
     }
 
     private Ready prepare(String as, JsonNode c) throws IOException {
@@ -113,27 +196,11 @@ final class FamilyGoldens {
         differences.sameIds(as + " prompt", prompt.ids(), unrolled(c.path("ids_rle")));
         differences.same(as + " prompt's length", prompt.ids().length, c.path("length").asInt());
         differences.same(as + " prompt's digest", GoldenCase.sha256(prompt.ids()), c.path("ids_sha256").asString());
-        return new Ready(as, c, prompt, all.clear(), count);
+        return new Ready(as, c, prompt, all.clear(), count, tiling.tileSize(), perTile);
     }
 
-    private void run(Forward forward, Ready c, boolean first) throws IOException {
-        forward.record(first && precision == Precision.FLOAT32 ? "*" : "connector");
-        int perTile = checkpoint.blueprint().spec().rowsPerTile();
-        if (c.count > 0) {
-            forward.encode(c.tiles, c.count, checkpoint.blueprint().tiling().tileSize(), perTile);
-        }
-        float[] logits = forward.prompt(c.prompt.ids(), c.prompt.visionRow());
-        if (precision == Precision.FLOAT32) {
-            connectorSamples(c, forward.recorded("connector"), perTile);
-            if (first) {
-                activations(forward);
-            }
-        }
-        forward.record("");
-        answer(forward, c, logits);
-    }
-
-    private void connectorSamples(Ready c, float[] connector, int perTile) {
+    private void connectorSamples(Ready c, float[] connector) {
+        int perTile = c.rowsPerTile;
         JsonNode samples = c.json.path("connector_samples");
         int width = checkpoint.blueprint().spec().decoder().hidden();
         float[] got = new float[2 * c.count * 6];
@@ -153,8 +220,8 @@ final class FamilyGoldens {
                 i -> "tile " + i / 12 + " row " + (i / 6 % 2 == 0 ? 0 : perTile / 2 + 3) + " column " + i % 6);
     }
 
-    private void activations(Forward forward) throws IOException {
-        for (Map.Entry<String, Activations> e : Activations.read(family).entrySet()) {
+    private void activations(Forward forward) {
+        for (Map.Entry<String, Activations> e : recorded.entrySet()) {
             String tensor = e.getKey();
             Activations expected = e.getValue();
             String as = name + " case 0 " + tensor;
@@ -186,19 +253,13 @@ final class FamilyGoldens {
                 i -> what + " (" + got + ", recorded " + expected + "): the relative difference");
     }
 
-    /** Feeds the recorded ids one by one, whatever the engine would have chosen. */
-    private void answer(Forward forward, Ready c, float[] promptLogits) {
+    private void answer(Ready c, float[][] logits, double[] bounds) {
         int[] recorded = ints(c.json.path("greedy_ids"));
-        JsonNode recordedSteps = c.json.path("steps");
-        float[] logits = promptLogits;
         for (int i = 0; i < recorded.length; i++) {
-            if (i > 0) {
-                logits = forward.next(recorded[i - 1]);
-            }
-            step(c.as + " step " + i, recordedSteps.path(i), logits, recorded[i]);
+            step(c.as + " step " + i, c.json.path("steps").path(i), logits[i], recorded[i], bounds == null ? 0 : bounds[i]);
         }
-        if (precision == Precision.FLOAT32 && c.json.path("stop").asString().equals("tie")) {
-            float[] next = forward.next(recorded[recorded.length - 1]);
+        if (bounds == null && c.json.path("stop").asString().equals("tie")) {
+            float[] next = logits[recorded.length];
             float[] sorted = next.clone();
             Arrays.sort(sorted);
             double margin = sorted[sorted.length - 1] - sorted[sorted.length - 2];
@@ -212,7 +273,7 @@ final class FamilyGoldens {
         differences.same(c.as + " stop", stop, c.json.path("stop").asString());
     }
 
-    private void step(String as, JsonNode recorded, float[] logits, int expectedId) {
+    private void step(String as, JsonNode recorded, float[] logits, int expectedId, double bound) {
         steps++;
         int[] ids = ints(recorded.path("ids"));
         float[] got = new float[ids.length];
@@ -228,8 +289,12 @@ final class FamilyGoldens {
             best = logits[id] > logits[best] ? id : best;
         }
         double margin = recorded.path("margin").asDouble();
-        if (precision != Precision.FLOAT32 && margin <= 2 * bound) {
-            return;
+        if (precision != Precision.FLOAT32) {
+            leastBound = Math.min(leastBound, bound);
+            mostBound = Math.max(mostBound, bound);
+            if (margin <= 2 * bound) {
+                return;
+            }
         }
         stepsWithMargin++;
         if (best != expectedId) {
@@ -246,6 +311,9 @@ final class FamilyGoldens {
     }
 
     String summary() {
-        return steps + " steps";
+        return precision == Precision.FLOAT32
+                ? steps + " steps"
+                : String.format(Locale.ROOT, "%d steps, logits bounded by %.3g to %.3g, best id demanded in the %d steps with a margin of twice that",
+                        steps, leastBound, mostBound, stepsWithMargin);
     }
 }

@@ -1,0 +1,140 @@
+package dev.jvlm.suite;
+
+import dev.jvlm.Options.Precision;
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.Manifest;
+import dev.jvlm.model.Manifest.Piece;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+
+/**
+ * What the bf16 and int8 formats do to a model's logits, without running either: the float32 path over weights that are disturbed as the
+ * format's roundings disturb the products. It is what the bounds on logits of those precisions are derived from.
+ *
+ * <p>With bf16, numbers are rounded where they pass between operations (native/ops/ops.h): the input of every product, and queries, keys and
+ * values behind theirs. Eight significant bits, to nearest: a number m 2^e, 1 <= m < 2, gets an error uniform in [-1, 1] 2^-8 2^e, which
+ * relative to it has the mean square 2^-16 / 3 / m^2; over mantissas, which are distributed as 1/m, that is 2^-16 / 3 times 3 / (8 ln 2),
+ * so 0.735 2^-8 / sqrt(3) in the root. A product y = W x over inputs with independent errors is off by as much, in the mean square, as
+ * one over the exact x whose weights have such errors each. So k roundings around a product are k times that variance on its weights.
+ * The residual stream, softmax and sums are float32 and stay undisturbed. The disturbed weights are the same for all tokens, where true
+ * roundings are independent and partly average out: the noise is rather too large than too small.
+ *
+ * <p>With int8, the weights that are quantised are replaced by what the format makes of them (models.md 1.10: scale = max|w| / 127 of the
+ * row, to the nearest, ties to even) and then disturbed as with bf16, for activations stay bf16.
+ */
+final class FormatNoise {
+    /** Of one rounding, relative: uniform within plus or minus this. */
+    private static final double AMPLITUDE = 0x1p-8 * Math.sqrt(3 / (8 * Math.log(2)));
+
+    private FormatNoise() {}
+
+    /** How many roundings of activations lie around a product; 0 for what is no product. */
+    static int roundings(String target) {
+        if (target.endsWith(".attn.qkv.weight")) {
+            // The normalised input, the output, and in the decoder the output once more after the rotation.
+            return target.startsWith("decoder.") ? 3 : 2;
+        }
+        boolean product = target.endsWith(".attn.out.weight") // the attention's output
+                || target.endsWith(".mlp.up.weight") // the normalised input
+                || target.endsWith(".mlp.gate_up.weight")
+                || target.endsWith(".mlp.down.weight") // behind the activation
+                || target.equals("vision.patch.weight") // normalised pixels
+                || target.equals("connector.up.weight")
+                || target.equals("connector.down.weight")
+                || target.equals("decoder.head.weight");
+        return product ? 1 : 0;
+    }
+
+    private static boolean quantised(String target) {
+        return target.startsWith("decoder.") && roundings(target) > 0;
+    }
+
+    /**
+     * A copy of a checkpoint whose products are disturbed.
+     *
+     * @param file gets the weights, as float32
+     */
+    static Checkpoint disturbed(Checkpoint c, Precision format, long seed, Path file) throws IOException {
+        Random random = new Random(seed);
+        List<Piece> pieces = new ArrayList<>();
+        try (FileChannel out = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE, StandardOpenOption.TRUNCATE_EXISTING)) {
+            for (Piece piece : c.manifest().pieces()) {
+                int points = roundings(piece.target());
+                if (points == 0) {
+                    pieces.add(piece);
+                    continue;
+                }
+                float[] w = read(piece);
+                if (format == Precision.INT8 && quantised(piece.target())) {
+                    quantise(w, Math.toIntExact(piece.columns()));
+                } else {
+                    for (int i = 0; i < w.length; i++) {
+                        w[i] = bf16(w[i]);
+                    }
+                }
+                double amplitude = Math.sqrt(points) * AMPLITUDE;
+                ByteBuffer bytes = ByteBuffer.allocate(4 * w.length).order(ByteOrder.LITTLE_ENDIAN);
+                for (float x : w) {
+                    bytes.putFloat((float) (x * (1 + amplitude * (2 * random.nextDouble() - 1))));
+                }
+                pieces.add(new Piece(piece.target(), piece.firstRow(), piece.rows(), piece.columns(), "F32", file.toString(), out.position()));
+                bytes.flip();
+                while (bytes.hasRemaining()) {
+                    out.write(bytes);
+                }
+            }
+        }
+        return new Checkpoint(c.blueprint(), c.tokenizer(), new Manifest(pieces), c.stopIds(), c.ocrQuestion(), c.notes(), c.fingerprint());
+    }
+
+    private static float[] read(Piece piece) throws IOException {
+        ByteBuffer bytes = ByteBuffer.allocate(Math.toIntExact(piece.bytes())).order(ByteOrder.LITTLE_ENDIAN);
+        try (FileChannel in = FileChannel.open(Path.of(piece.file()))) {
+            while (bytes.hasRemaining() && in.read(bytes, piece.offset() + bytes.position()) >= 0) {}
+        }
+        bytes.flip();
+        float[] w = new float[Math.toIntExact(piece.rows() * piece.columns())];
+        for (int i = 0; i < w.length; i++) {
+            w[i] = switch (piece.dtype()) {
+                case "BF16" -> Float.intBitsToFloat(bytes.getShort() << 16);
+                case "F32" -> bytes.getFloat();
+                case "F16" -> half(bytes.getShort());
+                default -> throw new IOException("a weight of dtype " + piece.dtype());
+            };
+        }
+        return w;
+    }
+
+    private static float half(short bits) {
+        int exponent = bits >> 10 & 31;
+        int mantissa = bits & 1023;
+        float magnitude = exponent == 0 ? mantissa * 0x1p-24f : Math.scalb(1 + mantissa * 0x1p-10f, exponent - 15);
+        return bits < 0 ? -magnitude : magnitude;
+    }
+
+    static float bf16(float x) {
+        int bits = Float.floatToRawIntBits(x);
+        return Float.intBitsToFloat(bits + 0x7fff + (bits >>> 16 & 1) & 0xffff0000);
+    }
+
+    /** To eight bits a row and back. */
+    static void quantise(float[] w, int columns) {
+        for (int row = 0; row < w.length; row += columns) {
+            float most = 0;
+            for (int i = row; i < row + columns; i++) {
+                most = Math.max(most, Math.abs(w[i]));
+            }
+            float scale = most / 127;
+            for (int i = row; i < row + columns; i++) {
+                w[i] = scale == 0 ? 0 : (float) Math.rint(w[i] / scale) * scale;
+            }
+        }
+    }
+}
