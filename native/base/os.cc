@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <new>
 
@@ -41,28 +42,48 @@ void unmap_memory(void* memory, int64_t bytes) { ::munmap(memory, static_cast<si
 
 namespace {
 
-// CPUs that a quota allows; 0 where there is none.
-int quota(const char* file, const char* period_file) {
-  std::ifstream in(file);
+// The quota of one group; 0 where there is none.
+int group_quota(const std::string& folder, bool v2) {
+  std::ifstream in(folder + (v2 ? "/cpu.max" : "/cpu.cfs_quota_us"));
   std::string most;
   double period = 0;
   if (!(in >> most) || most == "max" || most[0] == '-') return 0;
-  if (period_file)
-    std::ifstream(period_file) >> period;
-  else
+  if (v2)
     in >> period;
-  return period > 0 ? std::max(1, static_cast<int>(std::ceil(std::stod(most) / period))) : 0;
+  else
+    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+  return period > 0 ? std::max(1, static_cast<int>(std::ceil(std::strtod(most.c_str(), nullptr) / period))) : 0;
 }
 
 }  // namespace
 
+int cpu_quota(const std::string& groups, const std::string& mount) {
+  int least = 0;
+  std::ifstream in(groups);
+  for (std::string line; std::getline(in, line);) {       // hierarchy:controllers:group; the hierarchy 0 is v2
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool v2 = controllers.empty();
+    if (!v2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    // From the group up to the mount itself. In a container the group may be named as the host sees it: such folders are not there.
+    for (std::string group = line.substr(second + 1);; group.resize(group.rfind('/'))) {
+      if (group == "/") group.clear();
+      for (const std::string& folder : {mount + (v2 ? "" : "/cpu") + group, mount + (v2 ? "" : "/" + controllers) + group}) {
+        const int quota = group_quota(folder, v2);
+        if (quota && (!least || quota < least)) least = quota;
+      }
+      if (group.rfind('/') == std::string::npos) break;
+    }
+  }
+  return least;
+}
+
 int cpu_count() {
   cpu_set_t set;
-  int count = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  for (int limit : {quota("/sys/fs/cgroup/cpu.max", nullptr),
-                    quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us")})
-    if (limit > 0) count = std::min(count, limit);
-  return std::max(1, count);
+  const int mask = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  const int quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  return std::max(1, quota ? std::min(mask, quota) : mask);
 }
 
 }  // namespace jvlm::os

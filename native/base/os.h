@@ -13,7 +13,11 @@ void read_file(const std::string& path, int64_t offset, void* out, int64_t bytes
 void* map_memory(int64_t bytes);
 void unmap_memory(void* memory, int64_t bytes);
 
-// CPUs that this process may use: its affinity mask, cut by the container's quota (cgroup v2 cpu.max, v1 cpu.cfs_quota_us).
+// CPUs that this process may use: its affinity mask, cut by the quotas of its control groups.
 int cpu_count();
+
+// CPUs that control groups allow, 0 where they set no limit: the least quota of the process's group and of all above it (v2 cpu.max, v1
+// cpu.cfs_quota_us), rounded up. `groups` is a file as /proc/self/cgroup, `mount` the folder where groups are mounted.
+int cpu_quota(const std::string& groups, const std::string& mount);
 
 }  // namespace jvlm::os

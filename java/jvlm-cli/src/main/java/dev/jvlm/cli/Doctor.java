@@ -19,6 +19,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
+import org.bytedeco.javacpp.Loader;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParentCommand;
@@ -147,21 +148,18 @@ final class Doctor implements Callable<Integer> {
     }
 
     private void cache() {
-        String property = System.getProperty("org.bytedeco.javacpp.cachedir");
-        Path folder = Path.of(property != null ? property : System.getProperty("user.home") + "/.javacpp/cache");
-        Path there = folder.toAbsolutePath();
-        while (!Files.exists(there)) {
-            there = there.getParent();
-        }
-        String found = folder + " (native libraries are unpacked there)";
-        File disk = there.toFile();
-        if (!Files.isWritable(there)) {
-            missing("cache", found + ", not writable", "Make it writable, or name another folder: JAVA_TOOL_OPTIONS="
+        try {
+            File folder = Loader.getCacheDir();
+            String found = folder + " (native libraries are unpacked there)";
+            long free = folder.getUsableSpace() >> 20;
+            if (free < 512) {
+                note("cache", found + ", " + free + " MiB free", "Make room: the libraries take about 200 MiB");
+            } else {
+                ok("cache", found);
+            }
+        } catch (IOException e) {
+            missing("cache", "no folder that can be written for native libraries", "Name one: JAVA_TOOL_OPTIONS="
                     + "-Dorg.bytedeco.javacpp.cachedir=FOLDER");
-        } else if (disk.getUsableSpace() < 512L << 20) {
-            note("cache", found + ", " + (disk.getUsableSpace() >> 20) + " MiB free", "Make room: the libraries take about 200 MiB");
-        } else {
-            ok("cache", found);
         }
     }
 
