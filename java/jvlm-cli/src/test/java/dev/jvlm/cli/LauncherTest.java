@@ -50,7 +50,8 @@ class LauncherTest {
         }
         Files.writeString(jdk.resolve("release"), "JAVA_VERSION=\"17.0.1\"\n");
         script(jdk.resolve("bin/javac"), "");
-        script(jdk.resolve("bin/java"), "printf '<%s>' \"$PWD\" \"${LC_ALL-}\" \"$@\"");
+        script(jdk.resolve("bin/java"), "for a; do [[ $a != -XX:ArchiveClassesAtExit=* ]] || echo classes >\"${a#*=}\"; done\n"
+                + "printf '<%s>' \"$PWD\" \"${LC_ALL-}\" \"$@\"");
         for (String name : List.of("dirname", "readlink", "find", "mkdir", "head", "tee", "grep", "mv", "rm", "cat", "tput", "flock", "id")) {
             script(tools.resolve(name), "PATH=/usr/bin:/bin exec " + name + " \"$@\"");
         }
@@ -89,11 +90,20 @@ class LauncherTest {
         assertThat(first.out).contains("<ocr><a b.png>").contains("<-Djvlm.home=" + home + ">");
         Ran second = jvlm(home, Map.of(), "ocr", "a b.png");
         assertThat(second.err).isEmpty();
-        assertThat(second.out).isEqualTo(first.out);
+        assertThat(second.out).isEqualTo(first.out).contains("<-XX:SharedArchiveFile=" + home + "/java/jvlm-cli/target/classes.jsa>");
         assertThat(builds()).isEqualTo(1);
         Files.setLastModifiedTime(home.resolve("native/a.cc"), FileTime.from(Instant.now().plusSeconds(5)));
         assertThat(jvlm(home, Map.of(), "ocr").code).isZero();
         assertThat(builds()).isEqualTo(2);
+    }
+
+    @Test
+    void aClassArchiveThatWasNotFinishedIsNotUsed() throws Exception {
+        script(jdk.resolve("bin/java"), "for a; do [[ $a != -XX:ArchiveClassesAtExit=* ]] || { echo part >\"${a#*=}\"; exit 1; }; done\n"
+                + "printf '<%s>' \"$@\"");
+        Ran ran = jvlm(home, Map.of(), "ocr");
+        assertThat(ran.code).isZero();
+        assertThat(ran.out).contains("<ocr>").doesNotContain("SharedArchiveFile");
     }
 
     @Test
