@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -84,6 +85,15 @@ int cpu_count() {
   const int mask = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
   const int quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
   return std::max(1, quota ? std::min(mask, quota) : mask);
+}
+
+bool allow_tiles() {
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+  constexpr int kRequestState = 0x1023, kTileData = 18;   // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA (Linux 5.16 and later)
+  return ::syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 }  // namespace jvlm::os

@@ -20,4 +20,7 @@ int cpu_count();
 // cpu.cfs_quota_us), rounded up. `groups` is a file as /proc/self/cgroup, `mount` the folder where groups are mounted.
 int cpu_quota(const std::string& groups, const std::string& mount);
 
+// Asks the system for the registers of AMX tiles, which a process may use only after that. False where there are none.
+bool allow_tiles();
+
 }  // namespace jvlm::os

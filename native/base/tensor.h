@@ -29,12 +29,14 @@ struct Tensor {
   T* row(int64_t r) const { return static_cast<T*>(data) + r * stride; }
 };
 
-// A weight matrix W (n outputs, k inputs), row-major, f32, bf16, or i8 with one float scale per row.
+// A weight matrix W (n outputs, k inputs), f32, bf16, or i8 with one float scale per row. Row-major, or in an order that the backend
+// likes better (Ops::packed_bytes).
 struct Matrix {
   const void* data = nullptr;
   const float* scale = nullptr;
   Dtype dtype = Dtype::f32;
   int64_t n = 0, k = 0;
+  bool packed = false;
 };
 
 }  // namespace jvlm

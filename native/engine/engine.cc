@@ -36,28 +36,28 @@ Scratch scratch_of(const Spec& spec, const Limits& l) {
 }
 
 // The model's own code on a counting arena: what it takes is what it will take.
-int64_t workspace_bytes(const Spec& spec, const Limits& l, Ops& nothing) {
-  Weights count(l.precision);
+int64_t workspace_bytes(const Spec& spec, const Limits& l, Ops& ops) {
+  Weights count(l.precision, ops);
   const Dtype act = act_of(l.precision);
   Vit vit(spec.vision, count, act);
   Connector connector(spec, count, act);
   Decoder decoder(spec.decoder, count, act);
   Trace trace;
-  Taps taps(nothing, trace);
+  Taps taps(ops, trace);
   Arena ws;
-  Tensor x = vit.forward(nothing, ws, nullptr, l.encode_tiles, taps);
-  connector.forward(nothing, ws, Tensor(), x, l.encode_tiles, taps);
+  Tensor x = vit.forward(ops, ws, nullptr, l.encode_tiles, taps);
+  connector.forward(ops, ws, Tensor(), x, l.encode_tiles, taps);
   int64_t vision = ws.peak();
   Arena ws2;
   StepInput in;
   in.step.tokens = l.step_tokens;
   in.logits_rows = l.sequences;
-  decoder.forward(nothing, ws2, Tensor(), in, {}, Tensor(), taps);
+  decoder.forward(ops, ws2, Tensor(), in, {}, Tensor(), taps);
   return std::max(vision, ws2.peak());
 }
 
-int64_t weight_bytes(const Spec& spec, const Limits& l) {
-  Weights count(l.precision);
+int64_t weight_bytes(const Spec& spec, const Limits& l, const Ops& ops) {
+  Weights count(l.precision, ops);
   const Dtype act = act_of(l.precision);
   Vit vit(spec.vision, count, act);
   Connector connector(spec, count, act);
@@ -75,7 +75,7 @@ std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision) {
 
 MemoryPlan plan_memory(const Spec& spec, const Limits& l, const Ops& ops) {
   MemoryPlan p;
-  p.weights = weight_bytes(spec, l);
+  p.weights = weight_bytes(spec, l, ops);
   p.cache = 2 * spec.decoder.layers * layer_cache_bytes(spec, l);
   p.vision = aligned(4LL * l.vision_rows * spec.decoder.hidden) + aligned(3LL * l.encode_tiles * spec.vision.image * spec.vision.image);
   p.workspace = workspace_bytes(spec, l, const_cast<Ops&>(ops)) + index_bytes(l) + aligned(2LL * spec.decoder.head_size);

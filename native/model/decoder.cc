@@ -7,7 +7,7 @@ namespace jvlm {
 Decoder::Decoder(const DecoderSpec& spec, Weights& weights, Dtype act) : spec_(spec), act_(act) {
   const int64_t h = spec.hidden;
   auto norm = [&](const std::string& target) { return Norm{NormKind::rms, weights.vector(target, h), nullptr, spec.eps}; };
-  embed_ = weights.matrix("decoder.embed.weight", spec.vocabulary, h);
+  embed_ = weights.rows("decoder.embed.weight", spec.vocabulary, h);
   for (int32_t i = 0; i < spec.layers; ++i) {
     const std::string at = "decoder." + std::to_string(i) + ".";
     Layer w;

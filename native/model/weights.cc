@@ -54,7 +54,7 @@ float quantise(int8_t* out, const float* row, int64_t k) {
 }  // namespace
 
 Weights::Weights(Precision precision, const std::string& manifest, Ops* ops, Arena arena, int64_t* progress)
-    : precision_(precision), ops_(ops), arena_(arena), progress_(progress) {
+    : precision_(precision), counted_(ops), ops_(ops), arena_(arena), progress_(progress) {
   std::istringstream in(manifest);
   int64_t all = 0;
   for (std::string line; std::getline(in, line);) {
@@ -75,13 +75,21 @@ Weights::Weights(Precision precision, const std::string& manifest, Ops* ops, Are
 }
 
 Matrix Weights::matrix(const std::string& target, int64_t n, int64_t k, bool quantised) {
+  return take(target, n, k, precision_ == Precision::f32 ? Dtype::f32 : precision_ == Precision::i8 && quantised ? Dtype::i8 : Dtype::bf16, true);
+}
+
+Matrix Weights::rows(const std::string& target, int64_t n, int64_t k) {
+  return take(target, n, k, precision_ == Precision::f32 ? Dtype::f32 : Dtype::bf16, false);
+}
+
+Matrix Weights::take(const std::string& target, int64_t n, int64_t k, Dtype dtype, bool may_pack) {
   Matrix m;
-  m.n = n, m.k = k;
-  m.dtype = precision_ == Precision::f32 ? Dtype::f32 : precision_ == Precision::i8 && quantised ? Dtype::i8 : Dtype::bf16;
-  void* data = arena_.take(n * k * size_of(m.dtype));
-  float* scale = m.dtype == Dtype::i8 ? static_cast<float*>(arena_.take(n * 4)) : nullptr;
-  m.data = data, m.scale = scale;
-  if (ops_) fill(data, scale, m.dtype, target, n, k);
+  m.n = n, m.k = k, m.dtype = dtype;
+  const int64_t packed = may_pack ? counted_->packed_bytes(dtype, n, k) : 0;
+  m.packed = packed > 0;
+  m.data = arena_.take(m.packed ? packed : n * k * size_of(dtype));
+  if (dtype == Dtype::i8) m.scale = static_cast<const float*>(arena_.take(n * 4));
+  if (ops_) fill(m, target);
   return m;
 }
 
@@ -92,12 +100,12 @@ const float* Weights::optional(const std::string& target, int64_t n) {
 }
 
 const float* Weights::table(const std::string& target, int64_t n, int64_t k) {
-  void* data = arena_.take(n * k * 4);
-  if (ops_) fill(data, nullptr, Dtype::f32, target, n, k);
-  return static_cast<float*>(data);
+  return static_cast<const float*>(take(target, n, k, Dtype::f32, false).data);
 }
 
-void Weights::fill(void* device, float* device_scale, Dtype dtype, const std::string& target, int64_t n, int64_t k) {
+void Weights::fill(const Matrix& m, const std::string& target) {
+  const int64_t n = m.n, k = m.k;
+  const Dtype dtype = m.dtype;
   auto it = pieces_.find(target);
   if (it == pieces_.end()) throw model_format("The checkpoint has no tensor for " + target);
   used_[target] = true;
@@ -123,9 +131,14 @@ void Weights::fill(void* device, float* device_scale, Dtype dtype, const std::st
         os::read_file(p.file, p.offset + r * in_row, read_.data(), rows * in_row);
       }
       int64_t first = p.first_row + r;
-      char* to = static_cast<char*>(device) + first * out_row;
+      auto put = [&](const std::vector<char>& made) {
+        if (m.packed)
+          ops_->pack(m, first, rows, made.data());
+        else
+          ops_->upload(static_cast<char*>(const_cast<void*>(m.data)) + first * out_row, made.data(), rows * out_row);
+      };
       if (dtype == p.dtype) {
-        ops_->upload(to, read_.data(), rows * in_row);
+        put(read_);
       } else {
         made_.resize(static_cast<size_t>(rows * out_row));
         std::vector<float> scales(dtype == Dtype::i8 ? static_cast<size_t>(rows) : 0);
@@ -144,8 +157,8 @@ void Weights::fill(void* device, float* device_scale, Dtype dtype, const std::st
               for (int64_t c = 0; c < k; ++c) reinterpret_cast<uint16_t*>(made)[c] = to_bf16(wide[static_cast<size_t>(c)]);
           }
         }
-        ops_->upload(to, made_.data(), rows * out_row);
-        if (dtype == Dtype::i8) ops_->upload(device_scale + first, scales.data(), rows * 4);
+        put(made_);
+        if (dtype == Dtype::i8) ops_->upload(const_cast<float*>(m.scale) + first, scales.data(), rows * 4);
       }
       if (progress_) progress_[0] += rows * in_row;
     }

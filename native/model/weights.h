@@ -31,13 +31,15 @@ enum class Precision { f32, bf16, i8 };
 // it only counts bytes: the memory plan is made by the same calls.
 class Weights {
  public:
-  // Counts.
-  explicit Weights(Precision precision) : precision_(precision) {}
+  // Counts what `ops` will want.
+  Weights(Precision precision, const Ops& ops) : precision_(precision), counted_(&ops) {}
   // Loads; progress (two counters: done, all) may be null.
   Weights(Precision precision, const std::string& manifest, Ops* ops, Arena arena, int64_t* progress);
 
   // A weight matrix; one that may be quantised becomes int8 with precision i8.
   Matrix matrix(const std::string& target, int64_t n, int64_t k, bool quantised = false);
+  // A matrix that rows are taken from, not a factor of products: row-major.
+  Matrix rows(const std::string& target, int64_t n, int64_t k);
   const float* vector(const std::string& target, int64_t n);
   // As vector; null where the manifest has no such target.
   const float* optional(const std::string& target, int64_t n);
@@ -56,9 +58,11 @@ class Weights {
     int64_t offset;
   };
 
-  void fill(void* device, float* device_scale, Dtype dtype, const std::string& target, int64_t n, int64_t k);
+  Matrix take(const std::string& target, int64_t n, int64_t k, Dtype dtype, bool may_pack);
+  void fill(const Matrix& m, const std::string& target);
 
   Precision precision_;
+  const Ops* counted_;
   Ops* ops_ = nullptr;
   Arena arena_;
   int64_t* progress_ = nullptr;

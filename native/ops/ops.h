@@ -65,6 +65,10 @@ class Ops {
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;   // waits for the work queued before
   virtual void reserve(const Scratch& scratch) = 0;       // once, before the first operation
+  // Weights of products may lie in an order of the backend's own: the bytes that such a matrix takes (0: this backend wants rows), and how
+  // rows first ... first + rows of it come into zeroed memory, from row-major host memory of the same type.
+  virtual int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const { return 0; }
+  virtual void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) {}
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
   // rgb (B, size, size, 3) bytes -> out (B*(1+G*G), h) float; row 0 of a tile is class_token + positions[0], row 1 + R*G + C is the patch

@@ -41,38 +41,54 @@ struct Weight {
 
 Buffer copy(const Buffer& b) { return b; }
 
+// The matrix in the order that the backend likes, if that is not rows; the rows come in pieces, as they do from files.
+Matrix packed(const Pair& p, const Matrix& m, std::vector<char>& memory) {
+  Matrix own = m;
+  memory.assign(static_cast<size_t>(p.ops->packed_bytes(m.dtype, m.n, m.k)) + 64, 0);
+  own.data = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
+  own.packed = true;
+  constexpr int64_t piece = 23;
+  for (int64_t r = 0; r < m.n; r += piece)
+    p.ops->pack(own, r, std::min(piece, m.n - r), static_cast<const char*>(m.data) + r * m.k * size_of(m.dtype));
+  return own;
+}
+
 void products(Pair& p) {
-  const struct { int64_t t, k, n; } shapes[] = {{1, 64, 3},   {1, 1536, 72}, {2, 77, 80},   {3, 255, 17},   {4, 640, 257}, {7, 96, 33},
-                                                {16, 200, 65}, {17, 65, 31},  {72, 588, 80}, {80, 257, 600}, {129, 72, 513}, {257, 96, 130}};
+  const struct { int64_t t, k, n; } shapes[] = {{1, 64, 3},   {1, 1536, 72}, {2, 77, 80},   {3, 255, 17},   {4, 640, 257},   {5, 33, 16},     {7, 96, 33},
+                                                {16, 200, 65}, {17, 65, 31},  {72, 588, 80}, {80, 257, 600}, {129, 72, 513}, {257, 96, 130}, {49, 3200, 48}, {580, 1056, 5}};
   for (auto [t, k, n] : shapes)
-    for (Dtype weight : {Dtype::f32, Dtype::bf16, Dtype::i8}) {
-      if ((weight == Dtype::f32) != (p.act == Dtype::f32) && weight != Dtype::i8) continue;
-      const std::string name = at + " t" + std::to_string(t) + " k" + std::to_string(k) + " n" + std::to_string(n) + " w" + std::to_string(static_cast<int>(weight));
-      Weight w(weight, n, k, 1), gate(weight, 2 * n, k, 5);
-      Buffer x(p.act, t, k, k + 3), bias(Dtype::f32, 1, n), scale(Dtype::f32, 1, n);
-      x.random(2);
-      bias.random(3);
-      scale.random(4);
-      for (Act act : {Act::none, Act::gelu, Act::gelu_tanh, Act::silu})
-        for (Dtype out : {Dtype::f32, p.act}) {
-          Buffer got(out, t, n, n + 5), want(out, t, n);
-          p.ops->matmul(got, x, w.matrix, act == Act::gelu ? bias.floats() : nullptr, act);
-          p.reference->matmul(want, x, w.matrix, act == Act::gelu ? bias.floats() : nullptr, act);
-          compare("matmul act" + std::to_string(static_cast<int>(act)) + " out" + std::to_string(static_cast<int>(out)) + name, got, want, static_cast<double>(k), 3, 2e-6);
+    for (Dtype weight : {Dtype::f32, Dtype::bf16, Dtype::i8})
+      for (bool pack : {false, true}) {
+        if ((weight == Dtype::f32) != (p.act == Dtype::f32) && weight != Dtype::i8) continue;
+        if (pack && !p.ops->packed_bytes(weight, n, k)) continue;
+        const std::string name = at + " t" + std::to_string(t) + " k" + std::to_string(k) + " n" + std::to_string(n) + " w" + std::to_string(static_cast<int>(weight)) + (pack ? " packed" : "");
+        Weight w(weight, n, k, 1), gate(weight, 2 * n, k, 5);
+        std::vector<char> memory, gate_memory;
+        const Matrix own = pack ? packed(p, w.matrix, memory) : w.matrix, own_gate = pack ? packed(p, gate.matrix, gate_memory) : gate.matrix;
+        Buffer x(p.act, t, k, k + 3), bias(Dtype::f32, 1, n), scale(Dtype::f32, 1, n);
+        x.random(2);
+        bias.random(3);
+        scale.random(4);
+        for (Act act : {Act::none, Act::gelu, Act::gelu_tanh, Act::silu})
+          for (Dtype out : {Dtype::f32, p.act}) {
+            Buffer got(out, t, n, n + 5), want(out, t, n);
+            p.ops->matmul(got, x, own, act == Act::gelu ? bias.floats() : nullptr, act);
+            p.reference->matmul(want, x, w.matrix, act == Act::gelu ? bias.floats() : nullptr, act);
+            compare("matmul act" + std::to_string(static_cast<int>(act)) + " out" + std::to_string(static_cast<int>(out)) + name, got, want, static_cast<double>(k), 3, 2e-6);
+          }
+        for (int variant = 0; variant < 3; ++variant) {
+          Buffer got(Dtype::f32, t, n, n + 5);
+          got.random(6);
+          Buffer want = copy(got);
+          p.ops->matmul_add(got, x, own, variant > 0 ? bias.floats() : nullptr, variant > 1 ? scale.floats() : nullptr);
+          p.reference->matmul_add(want, x, w.matrix, variant > 0 ? bias.floats() : nullptr, variant > 1 ? scale.floats() : nullptr);
+          compare("matmul_add" + name, got, want, static_cast<double>(k), 6);
         }
-      for (int variant = 0; variant < 3; ++variant) {
-        Buffer got(Dtype::f32, t, n, n + 5);
-        got.random(6);
-        Buffer want = copy(got);
-        p.ops->matmul_add(got, x, w.matrix, variant > 0 ? bias.floats() : nullptr, variant > 1 ? scale.floats() : nullptr);
-        p.reference->matmul_add(want, x, w.matrix, variant > 0 ? bias.floats() : nullptr, variant > 1 ? scale.floats() : nullptr);
-        compare("matmul_add" + name, got, want, static_cast<double>(k), 6);
+        Buffer got(p.act, t, n, n + 5), want(p.act, t, n);
+        p.ops->matmul_gate(got, x, own_gate, Act::silu);
+        p.reference->matmul_gate(want, x, gate.matrix, Act::silu);
+        compare("matmul_gate" + name, got, want, static_cast<double>(k), 12, 2e-6);
       }
-      Buffer got(p.act, t, n, n + 5), want(p.act, t, n);
-      p.ops->matmul_gate(got, x, gate.matrix, Act::silu);
-      p.reference->matmul_gate(want, x, gate.matrix, Act::silu);
-      compare("matmul_gate" + name, got, want, static_cast<double>(k), 12, 2e-6);
-    }
 }
 
 void norms(Pair& p) {
@@ -103,7 +119,9 @@ void vision(Pair& p) {
     const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
     const int64_t rows = static_cast<int64_t>(tiles) * tokens;
     Buffer got(Dtype::f32, rows, hidden), want(Dtype::f32, rows, hidden);
-    p.ops->patch_embed(got, rgb.data(), tiles, size, patch, w.matrix, bias.floats(), cls.floats(), positions.floats(), mean, std);
+    std::vector<char> memory;
+    const Matrix own = p.ops->packed_bytes(p.act, w.matrix.n, w.matrix.k) ? packed(p, w.matrix, memory) : w.matrix;
+    p.ops->patch_embed(got, rgb.data(), tiles, size, patch, own, bias.floats(), cls.floats(), positions.floats(), mean, std);
     p.reference->patch_embed(want, rgb.data(), tiles, size, patch, w.matrix, bias.floats(), cls.floats(), positions.floats(), mean, std);
     compare("patch_embed" + at, got, want, 3. * patch * patch, 8);
 
@@ -237,13 +255,14 @@ void small_ones(Pair& p) {
 int main() {
   const cpu::Isa most = cpu::best_isa();
   for (Dtype act : {Dtype::f32, Dtype::bf16})
-    for (cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512})
+    for (cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512, cpu::Isa::amx})
       for (const char* product : {"f32", "bf16"}) {
         if (isa > most) {
           std::printf("not run: %s, which this CPU does not have\n", cpu::name(isa));
           continue;
         }
-        if (std::string(product) == "bf16" && (act == Dtype::f32 || isa != cpu::Isa::avx512)) continue;
+        if (std::string(product) == "bf16" && (act == Dtype::f32 || isa < cpu::Isa::avx512)) continue;
+        if (std::string(product) == "f32" && act == Dtype::bf16 && isa == cpu::Isa::amx) continue;        // tiles are of bf16
         setenv("JVLM_CPU_ISA", cpu::name(isa), 1);
         setenv("JVLM_CPU_PRODUCT", product, 1);
         Pair p{make_cpu_ops(act), make_reference_ops(act), act};

@@ -14,5 +14,6 @@ struct AttentionKernels {
 namespace portable { extern const AttentionKernels attention_table; }
 namespace avx2 { extern const AttentionKernels attention_table; }
 namespace avx512 { extern const AttentionKernels attention_table; }
+namespace amx { extern const AttentionKernels attention_table; }
 
 }  // namespace jvlm::cpu

@@ -13,6 +13,7 @@
 #include "ops/cpu/attention.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/matvec.h"
+#include "ops/cpu/packed.h"
 #include "ops/cpu/rows.h"
 
 namespace jvlm {
@@ -26,8 +27,8 @@ constexpr int64_t kMatvecRows = 16;
 constexpr int64_t kPanelRows = 512;
 
 template <class T>
-const T& pick(Isa isa, const T& portable_table, const T& avx2_table, const T& avx512_table) {
-  return isa == Isa::avx512 ? avx512_table : isa == Isa::avx2 ? avx2_table : portable_table;
+const T& pick(Isa isa, const T& portable_table, const T& avx2_table, const T& avx512_table, const T& amx_table) {
+  return isa == Isa::amx ? amx_table : isa == Isa::avx512 ? avx512_table : isa == Isa::avx2 ? avx2_table : portable_table;
 }
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -38,7 +39,8 @@ Dtype faster_product(Isa isa, Gemm& gemm) {
   const char* asked = std::getenv("JVLM_CPU_PRODUCT");
   if (asked && std::string(asked) == "f32") return Dtype::f32;
   if (asked && std::string(asked) == "bf16") return Dtype::bf16;
-  if (isa != Isa::avx512) return Dtype::f32;
+  if (isa < Isa::avx512) return Dtype::f32;
+  if (isa == Isa::amx) return Dtype::bf16;
   static Dtype faster;
   static std::once_flag once;
   std::call_once(once, [&] {
@@ -59,9 +61,9 @@ Dtype faster_product(Isa isa, Gemm& gemm) {
 class CpuOps : public Ops {
  public:
   explicit CpuOps(Dtype act)
-      : act_(act), isa_(best_isa()), threads_(os::cpu_count()), rows_(pick(isa_, portable::row_table, avx2::row_table, avx512::row_table)),
-        matvec_(pick(isa_, portable::matvec_table, avx2::matvec_table, avx512::matvec_table)),
-        attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table)), gemm_(make_gemm(isa_)) {
+      : act_(act), isa_(best_isa()), threads_(os::cpu_count()), rows_(pick(isa_, portable::row_table, avx2::row_table, avx512::row_table, amx::row_table)),
+        matvec_(pick(isa_, portable::matvec_table, avx2::matvec_table, avx512::matvec_table, amx::matvec_table)),
+        attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table, amx::attention_table)), gemm_(make_gemm(isa_)) {
     omp_set_num_threads(threads_);
     product_ = act == Dtype::f32 ? Dtype::f32 : faster_product(isa_, *gemm_);
   }
@@ -78,6 +80,24 @@ class CpuOps : public Ops {
     return p;
   }
   void upload(void* device, const void* host, int64_t bytes) override { std::memcpy(device, host, static_cast<size_t>(bytes)); }
+  int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const override {
+    return isa_ == Isa::amx && product_ == Dtype::bf16 && dtype != Dtype::f32 ? packed_numbers(n, k) * size_of(dtype) : 0;
+  }
+  void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) override {
+    auto place = [&]<class T>(T* to, const T* from) {
+#pragma omp parallel for schedule(static)
+      for (int64_t group = first / kGroupRows; group <= (first + rows - 1) / kGroupRows; ++group) {
+        const int64_t begin = std::max(first, group * kGroupRows), end = std::min(first + rows, (group + 1) * kGroupRows);
+        for (int64_t i = 0; i < w.k; ++i)
+          for (int64_t r = begin; r < end; ++r) to[packed_index(r, i, w.k)] = from[(r - first) * w.k + i];
+      }
+    };
+    void* to = const_cast<void*>(w.data);
+    if (w.dtype == Dtype::i8)
+      place(static_cast<int8_t*>(to), static_cast<const int8_t*>(host));
+    else
+      place(static_cast<uint16_t*>(to), static_cast<const uint16_t*>(host));
+  }
   void download(void* host, const void* device, int64_t bytes) override { std::memcpy(host, device, static_cast<size_t>(bytes)); }
 
   int64_t scratch_bytes(const Scratch& s) const override {
@@ -94,17 +114,19 @@ class CpuOps : public Ops {
     patches_ = static_cast<char*>(input_) + z.input / 2;
     panel_ = allocate(z.panel);
     sum_ = static_cast<float*>(allocate(z.sum));
+    sum_numbers_ = z.sum / 4;
     attention_scratch_ = allocate(z.attention);
   }
 
   std::string description() const override {
-    return std::string(name(isa_)) + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads") + ", products in " +
-           (product_ == Dtype::f32 ? "float32" : "bf16") +
 #ifdef JVLM_ONEDNN
-           (isa_ == Isa::portable ? "" : " by oneDNN");
+    const char* by = isa_ == Isa::portable ? "" : " by oneDNN";
 #else
-           "";
+    const char* by = "";
 #endif
+    if (isa_ == Isa::amx && product_ == Dtype::bf16) by = " on tiles";
+    return std::string(name(isa_)) + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads") + ", products in " +
+           (product_ == Dtype::f32 ? "float32" : "bf16") + by;
   }
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
@@ -117,7 +139,7 @@ class CpuOps : public Ops {
       Tensor to = out.slice(b * tokens, tokens);
       float* first = to.row<float>(0);
       for (int64_t c = 0; c < w.n; ++c) first[c] = class_token[c] + positions[c];
-      std::memcpy(to.row<float>(1), positions + w.n, static_cast<size_t>(patches * w.n) * 4);
+      for (int64_t r = 1; r < tokens; ++r) std::memcpy(to.row<float>(r), positions + r * w.n, static_cast<size_t>(w.n) * 4);
       Epilogue end;
       end.bias = bias;
       end.add = true;
@@ -159,8 +181,22 @@ class CpuOps : public Ops {
   void matmul_gate(Tensor out, Tensor x, const Matrix& w, Act act) override {
     const int64_t m = w.n / 2;
     if (x.rows <= kMatvecRows) {
-      matvec_.matvec(sum_, w.n, x, w);
+      matvec(x, w);
       rows_.finish_gate(out, sum_, w.n, w.scale, act);
+      return;
+    }
+    if (w.packed && m % kGroupRows == 0) {
+      amx::packed_table.gate(out, filled(x), w, act, panel_);
+      return;
+    }
+    if (w.packed) {                                       // a group of rows holds both gates and ups
+      x = filled(x);
+      const int64_t fit = sum_numbers_ / w.n;
+      for (int64_t r = 0; r < x.rows; r += fit) {
+        const int64_t rows = std::min(fit, x.rows - r);
+        amx::packed_table.product({sum_, Dtype::f32, rows, w.n}, x.slice(r, rows), w, Epilogue(), panel_);
+        rows_.finish_gate(out.slice(r, rows), sum_, w.n, nullptr, act);
+      }
       return;
     }
     x = converted(x);
@@ -211,8 +247,9 @@ class CpuOps : public Ops {
 
   Sizes sizes(const Scratch& s) const {
     Sizes z;
-    z.input = s.max_rows * s.max_inputs * 4 * 2;          // patches, and any input in the other type
+    z.input = s.max_rows * (s.max_inputs + kTileInputs) * 4 * 2;          // patches, and any input in the other type
     z.panel = kPanelRows * s.max_inputs * 4;
+    if (isa_ == Isa::amx) z.panel = std::max(z.panel, amx::packed_table.scratch_bytes(s.max_inputs, threads_));
     z.sum = std::max(s.max_rows * kPanelRows, kMatvecRows * s.max_outputs) * 4;
     z.attention = attention_.scratch_bytes(s, threads_);
     return z;
@@ -238,10 +275,30 @@ class CpuOps : public Ops {
     return panel_;
   }
 
+  // The same rows in a length that is a multiple of a tile's, filled up with zeros.
+  Tensor filled(const Tensor& x) {
+    const int64_t cols = (x.cols + kTileInputs - 1) / kTileInputs * kTileInputs;
+    if (cols == x.cols) return x;
+    Tensor to(input_, x.dtype, x.rows, cols);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      std::memcpy(to.row<uint16_t>(r), x.row<uint16_t>(r), static_cast<size_t>(x.cols) * 2);
+      std::fill(to.row<uint16_t>(r) + x.cols, to.row<uint16_t>(r) + cols, uint16_t{0});
+    }
+    return to;
+  }
+
+  void matvec(const Tensor& x, const Matrix& w) {
+    w.packed ? amx::packed_table.matvec(sum_, w.n, x, w) : matvec_.matvec(sum_, w.n, x, w);
+  }
+
   void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end) {
     if (x.rows <= kMatvecRows) {
-      matvec_.matvec(sum_, w.n, x, w);
+      matvec(x, w);
       finish(out, sum_, w.n, w.scale, end, 0);
+      return;
+    }
+    if (w.packed) {
+      amx::packed_table.product(out, filled(x), w, end, panel_);
       return;
     }
     if (w.dtype == product_of(w.k) && x.dtype == w.dtype && gemm_->fused(out, x, w.data, end)) return;
@@ -271,6 +328,7 @@ class CpuOps : public Ops {
   std::vector<std::pair<void*, int64_t>> blocks_;
   void *input_ = nullptr, *patches_ = nullptr, *panel_ = nullptr, *attention_scratch_ = nullptr;
   float* sum_ = nullptr;
+  int64_t sum_numbers_ = 0;
   std::vector<float> scale_;
 };
 

@@ -111,7 +111,7 @@ class OneDnnGemm : public Gemm {
 
 class OwnGemm : public Gemm {
  public:
-  explicit OwnGemm(Isa isa) : kernels_(isa == Isa::avx512 ? avx512::gemm_table : isa == Isa::avx2 ? avx2::gemm_table : portable::gemm_table) {}
+  explicit OwnGemm(Isa isa) : kernels_(isa >= Isa::avx512 ? avx512::gemm_table : isa == Isa::avx2 ? avx2::gemm_table : portable::gemm_table) {}
   void product(Tensor sum, Tensor x, const void* w) override { kernels_.product(sum, x, w); }
   bool fused(Tensor, Tensor, const void*, const Epilogue&) override { return false; }
 

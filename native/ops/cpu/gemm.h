@@ -35,5 +35,6 @@ struct OwnGemmKernels {
 namespace portable { extern const OwnGemmKernels gemm_table; }
 namespace avx2 { extern const OwnGemmKernels gemm_table; }
 namespace avx512 { extern const OwnGemmKernels gemm_table; }
+namespace amx { extern const OwnGemmKernels gemm_table; }
 
 }  // namespace jvlm::cpu

@@ -12,5 +12,6 @@ struct MatvecKernels {
 namespace portable { extern const MatvecKernels matvec_table; }
 namespace avx2 { extern const MatvecKernels matvec_table; }
 namespace avx512 { extern const MatvecKernels matvec_table; }
+namespace amx { extern const MatvecKernels matvec_table; }
 
 }  // namespace jvlm::cpu

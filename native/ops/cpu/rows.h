@@ -25,5 +25,6 @@ struct RowKernels {
 namespace portable { extern const RowKernels row_table; }
 namespace avx2 { extern const RowKernels row_table; }
 namespace avx512 { extern const RowKernels row_table; }
+namespace amx { extern const RowKernels row_table; }
 
 }  // namespace jvlm::cpu

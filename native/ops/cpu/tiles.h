@@ -1,0 +1,31 @@
+// AMX tiles: tiles 0 to 3 hold sums, 4 and 5 rows of the left matrix, 6 and 7 the right one.
+#pragma once
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace jvlm::cpu::JVLM_ISA {
+
+// For blocks of `rows` (1 to 32) rows of the left matrix: tiles 0, 1, 4 hold the first 16, tiles 2, 3, 5 the others.
+inline void configure_tiles(int rows) {
+  struct alignas(64) {
+    uint8_t palette = 1, start = 0, reserved[14] = {};
+    uint16_t bytes[16] = {};
+    uint8_t rows[16] = {};
+  } config;
+  static_assert(sizeof config == 64);
+  for (int t = 0; t < 8; ++t) {
+    const bool upper = t == 0 || t == 1 || t == 4, lower = t == 2 || t == 3 || t == 5;
+    const int count = upper ? std::min(rows, 16) : lower ? std::max(rows - 16, 0) : 16;
+    config.rows[t] = static_cast<uint8_t>(count);
+    config.bytes[t] = count ? 64 : 0;
+  }
+  // Not _tile_loadconfig: gcc 12 believes that it reads eight bytes, and drops the stores to the others.
+  __asm__ volatile("ldtilecfg %0" ::"m"(config));
+}
+
+// To be called between writing memory and loading tiles from it: the compiler does not see that the intrinsics read.
+inline void written() { __asm__ volatile("" ::: "memory"); }
+
+}  // namespace jvlm::cpu::JVLM_ISA
