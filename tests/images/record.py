@@ -37,6 +37,22 @@ def ycck(data):
     data[at + 11] = 2
 
 
+def old_jpeg(name, image):
+    """TIFF 6's JPEG: the directory behind one whole JPEG file."""
+    held = io.BytesIO()
+    image.save(held, format="JPEG", quality=90, subsampling=2)
+    data = held.getvalue()
+    data += bytes(len(data) % 2)
+    shorts, longs = 3, 4
+    extra = 8 + len(data)
+    fields = [(256, longs, 1, image.width), (257, longs, 1, image.height), (258, shorts, 3, extra), (259, shorts, 1, 6), (262, shorts, 1, 6),
+              (273, longs, 1, 8), (277, shorts, 1, 3), (278, longs, 1, image.height), (279, longs, 1, len(data)), (512, shorts, 1, 1),
+              (513, longs, 1, 8), (514, longs, 1, len(data)), (530, shorts, 2, 2 | 2 << 16)]
+    directory = struct.pack("<H", len(fields)) + b"".join(struct.pack("<HHII", *f) for f in fields) + bytes(4)
+    with open(os.path.join(made, name), "wb") as out:
+        out.write(struct.pack("<2sHI", b"II", 42, extra + 6) + data + struct.pack("<3H", 8, 8, 8) + directory)
+
+
 def make():
     os.makedirs(made, exist_ok=True)
     for quality in (30, 95):
@@ -65,6 +81,7 @@ def make():
         for compression in compressions:
             image = picture("RGB", 93, 47).convert("CMYK") if mode == "CMYK" else picture(mode, 93, 47)
             save(f"{mode.lower()}-{compression}.tif", image, compression=None if compression == "raw" else compression)
+    old_jpeg("old-jpeg.tif", picture("RGB", 61, 43))
     save("big.tif", picture("RGB", 30, 20), big_tiff=True)
     save("pages.tif", frames[0], save_all=True, append_images=frames[1:])
     save("grey-alpha.png", picture("LA", 61, 43))

@@ -4,6 +4,7 @@ import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import javax.imageio.ImageIO;
 import javax.imageio.ImageReader;
@@ -23,11 +24,15 @@ final class Jpeg {
         PLAIN
     }
 
+    /** Adobe's segment for channels that are RGB or CMYK as they stand. */
+    static final byte[] ADOBE_RGB = {(byte) 0xff, (byte) 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 0};
+
     private final byte[] file;
     private final List<Span> kept = new ArrayList<>();
     private int width;
     private int height;
     private int components;
+    private final int[] sampling = new int[4];
     private int frameMarker;
     private long blocks;
     private int adobeTransform = -1;
@@ -47,9 +52,7 @@ final class Jpeg {
     static Raster read(byte[] file, Decoding decoding, Ink ink) {
         Jpeg jpeg = new Jpeg(file);
         jpeg.walk(decoding);
-        ByteBuffer kept = Raster.allocate(jpeg.kept.stream().mapToLong(Span::length).sum());
-        jpeg.kept.forEach(span -> kept.put(file, span.start(), span.length()));
-        kept.flip();
+        ByteBuffer kept = jpeg.kept();
         Raster raster =
                 switch (jpeg.components) {
                     case 1, 3 -> OpenCv.decode(kept, jpeg.width, jpeg.height, false);
@@ -58,6 +61,39 @@ final class Jpeg {
                 };
         raster.orientation = jpeg.orientation;
         return raster;
+    }
+
+    /** Channels as they are stored: luma in full, and (cr, cb, -) for each 2 x 2 pixels. */
+    record Halved(ByteBuffer luma, ByteBuffer chroma) {}
+
+    /**
+     * What a file of luma and halved chroma holds.
+     *
+     * @throws dev.jvlm.error.JvlmException IMAGE if its channels are stored otherwise
+     */
+    static Halved halved(byte[] file, int width, int height, Decoding decoding) {
+        Jpeg jpeg = new Jpeg(file);
+        jpeg.walk(decoding);
+        if (jpeg.width != width || jpeg.height != height) {
+            throw Damage.of("its headers name different sizes");
+        }
+        if (jpeg.components != 3 || !Arrays.equals(jpeg.sampling, new int[] {0x22, 0x11, 0x11, 0}) || jpeg.adobeTransform >= 0) {
+            throw Damage.unsupported("a TIFF with old-style JPEG whose chroma is not halved both ways");
+        }
+        // Declared to be RGB, the channels are not converted, and at half the size chroma needs no interpolation. JFIF's segment would
+        // say otherwise.
+        jpeg.kept.removeIf(span -> (file[span.start() + 1] & 0xff) == 0xe0);
+        ByteBuffer kept = jpeg.kept();
+        ByteBuffer asRgb = Raster.allocate(kept.limit() + ADOBE_RGB.length);
+        asRgb.put(kept.slice(0, 2)).put(ADOBE_RGB).put(kept.slice(2, kept.limit() - 2)).flip();
+        return new Halved(OpenCv.luma(kept, width, height), OpenCv.halved(asRgb, (width + 1) / 2, (height + 1) / 2));
+    }
+
+    /** The new file: what was kept of the old. */
+    private ByteBuffer kept() {
+        ByteBuffer copy = Raster.allocate(kept.stream().mapToLong(Span::length).sum());
+        kept.forEach(span -> copy.put(file, span.start(), span.length()));
+        return copy.flip();
     }
 
     private void walk(Decoding decoding) {
@@ -128,11 +164,15 @@ final class Jpeg {
         height = two(at + 1);
         width = two(at + 3);
         components = file[at + 5];
+        if (components < 1 || components > 4) {
+            throw Damage.unsupported("a JPEG of " + components + " channels");
+        }
         int widest = 1;
         int tallest = 1;
         for (int i = 0; i < components; i++) {
-            widest = Math.max(widest, file[at + 7 + 3 * i] >> 4 & 15);
-            tallest = Math.max(tallest, file[at + 7 + 3 * i] & 15);
+            sampling[i] = file[at + 7 + 3 * i];
+            widest = Math.max(widest, sampling[i] >> 4 & 15);
+            tallest = Math.max(tallest, sampling[i] & 15);
         }
         long columns = (width + 8L * widest - 1) / (8L * widest);
         blocks = columns * ((height + 8L * tallest - 1) / (8L * tallest));
@@ -202,32 +242,21 @@ final class Jpeg {
             for (int x = 0; x < width; x++) {
                 int i = 4 * x;
                 if (adobeTransform == 2) {
-                    fromYcc(line, i);
+                    // YCCK: its YCC is that of the complement of CMY.
+                    Colors.yccToRgb(line[i], line[i + 1], line[i + 2], Colors.JPEG_BLUE_IN_GREEN, rgb, 3 * x);
+                    for (int c = 0; c < 3; c++) {
+                        line[i + c] = 255 - (rgb[3 * x + c] & 0xff);
+                    }
                 }
                 if (ink == Ink.INVERTED) {
                     for (int c = 0; c < 4; c++) {
                         line[i + c] = 255 - line[i + c];
                     }
                 }
-                Inks.toRgb(line[i], line[i + 1], line[i + 2], line[i + 3], rgb, 3 * x);
+                Colors.cmykToRgb(line[i], line[i + 1], line[i + 2], line[i + 3], rgb, 3 * x);
             }
             raster.row(y, rgb);
         }
         return raster;
-    }
-
-    /** YCCK to CMYK as libjpeg has it: the complement of YCC's RGB, in 16-bit fixed point. */
-    private static void fromYcc(int[] p, int i) {
-        int y = p[i];
-        int cb = p[i + 1] - 128;
-        int cr = p[i + 2] - 128;
-        int half = 1 << 15;
-        p[i] = clip(255 - (y + (91881 * cr + half >> 16)));
-        p[i + 1] = clip(255 - (y + (-22554 * cb - 46802 * cr + half >> 16)));
-        p[i + 2] = clip(255 - (y + (116130 * cb + half >> 16)));
-    }
-
-    private static int clip(int v) {
-        return Math.max(0, Math.min(255, v));
     }
 }

@@ -35,30 +35,12 @@ final class OpenCv {
      * @param transparent whether it has an alpha channel
      */
     static Raster decode(ByteBuffer file, int width, int height, boolean transparent) {
-        if (FAILURE != null) {
-            throw new JvlmException(FAILURE.code(), FAILURE.getMessage(), FAILURE.getCause());
-        }
         Raster raster = new Raster(width, height, transparent);
         ByteBuffer pixels = transparent ? Raster.allocate(4L * width * height) : raster.rgb;
         int flags = transparent
                 ? opencv_imgcodecs.IMREAD_UNCHANGED
                 : opencv_imgcodecs.IMREAD_COLOR_RGB | opencv_imgcodecs.IMREAD_IGNORE_ORIENTATION;
-        int type = transparent ? opencv_core.CV_8UC4 : opencv_core.CV_8UC3;
-        try (BytePointer from = new BytePointer(file);
-                BytePointer to = new BytePointer(pixels);
-                Mat in = new Mat(1, file.remaining(), opencv_core.CV_8UC1, from);
-                Mat out = new Mat(height, width, type, to);
-                Mat result = opencv_imgcodecs.imdecode(in, flags, out)) {
-            // OpenCV writes into our buffer as long as size and type are those that it expects, and allocates its own otherwise.
-            if (result.empty() || out.data() == null || out.data().address() != to.address()) {
-                throw Damage.of("its compressed data are inconsistent");
-            }
-        } catch (JvlmException e) {
-            throw e;
-        } catch (RuntimeException e) {
-            // Without the cause: its text names files and addresses.
-            throw Damage.of("its compressed data are inconsistent");
-        }
+        decode(file, flags, width, height, transparent ? opencv_core.CV_8UC4 : opencv_core.CV_8UC3, pixels);
         if (transparent) {
             byte[] line = new byte[4 * width];
             byte[] rgb = new byte[3 * width];
@@ -74,5 +56,42 @@ final class OpenCv {
             }
         }
         return raster;
+    }
+
+    /** The luma of a JPEG, (height, width) bytes. */
+    static ByteBuffer luma(ByteBuffer jpeg, int width, int height) {
+        ByteBuffer pixels = Raster.allocate((long) width * height);
+        int flags = opencv_imgcodecs.IMREAD_GRAYSCALE | opencv_imgcodecs.IMREAD_IGNORE_ORIENTATION;
+        decode(jpeg, flags, width, height, opencv_core.CV_8UC1, pixels);
+        return pixels;
+    }
+
+    /** A JPEG of RGB in half its size, given as (height, width, 3) with blue first; what is stored in half the size comes as it is stored. */
+    static ByteBuffer halved(ByteBuffer jpeg, int width, int height) {
+        ByteBuffer pixels = Raster.allocate(3L * width * height);
+        int flags = opencv_imgcodecs.IMREAD_REDUCED_COLOR_2 | opencv_imgcodecs.IMREAD_IGNORE_ORIENTATION;
+        decode(jpeg, flags, width, height, opencv_core.CV_8UC3, pixels);
+        return pixels;
+    }
+
+    private static void decode(ByteBuffer file, int flags, int width, int height, int type, ByteBuffer pixels) {
+        if (FAILURE != null) {
+            throw new JvlmException(FAILURE.code(), FAILURE.getMessage(), FAILURE.getCause());
+        }
+        try (BytePointer from = new BytePointer(file);
+                BytePointer to = new BytePointer(pixels);
+                Mat in = new Mat(1, file.remaining(), opencv_core.CV_8UC1, from);
+                Mat out = new Mat(height, width, type, to);
+                Mat result = opencv_imgcodecs.imdecode(in, flags, out)) {
+            // OpenCV writes into our buffer as long as size and type are those that it expects, and allocates its own otherwise.
+            if (result.empty() || out.data() == null || out.data().address() != to.address()) {
+                throw Damage.of("its compressed data are inconsistent");
+            }
+        } catch (JvlmException e) {
+            throw e;
+        } catch (RuntimeException e) {
+            // Without the cause: its text names files and addresses.
+            throw Damage.of("its compressed data are inconsistent");
+        }
     }
 }

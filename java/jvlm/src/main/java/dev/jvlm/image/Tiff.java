@@ -12,7 +12,7 @@ import java.util.zip.Inflater;
 
 /**
  * TIFF 6 and BigTIFF: bilevel, grey, palette, RGB, CMYK, with or without alpha; not compressed, or by CCITT, LZW, Deflate, PackBits or
- * JPEG. Read here: OpenCV's reader turns, premultiplies and rounds unlike Pillow, refuses some of what it reads, and follows
+ * JPEG, new and old. Read here: OpenCV's reader turns, premultiplies and rounds unlike Pillow, refuses some of what it reads, and follows
  * directories through the whole file.
  */
 final class Tiff {
@@ -38,6 +38,8 @@ final class Tiff {
     private static final int EXTRA_SAMPLES = 338;
     private static final int SAMPLE_FORMAT = 339;
     private static final int JPEG_TABLES = 347;
+    private static final int OLD_JPEG_OFFSET = 513;
+    private static final int OLD_JPEG_BYTES = 514;
 
     private static final int WHITE_IS_ZERO = 0;
     private static final int BLACK_IS_ZERO = 1;
@@ -48,6 +50,7 @@ final class Tiff {
 
     private static final int UNCOMPRESSED = 1;
     private static final int LZW = 5;
+    private static final int OLD_JPEG = 6;
     private static final int JPEG = 7;
     private static final int DEFLATE = 8;
     private static final int OLD_DEFLATE = 32946;
@@ -100,7 +103,7 @@ final class Tiff {
         boolean packed = bits < 8 && (samples > 1 || colors > 1);
         if (photometric > YCC
                 || photometric == 4
-                || photometric == YCC && compression != JPEG
+                || photometric == YCC && compression != JPEG && compression != OLD_JPEG
                 || samples < colors
                 || samples > colors + 4
                 || bits != 1 && bits != 2 && bits != 4 && bits != 8 && bits != 16
@@ -112,6 +115,7 @@ final class Tiff {
                         && compression != UNCOMPRESSED
                         && compression != LZW
                         && compression != JPEG
+                        && !(compression == OLD_JPEG && photometric == YCC)
                         && compression != DEFLATE
                         && compression != OLD_DEFLATE
                         && compression != PACK_BITS) {
@@ -125,6 +129,8 @@ final class Tiff {
         Raster raster = new Raster(width, height, extra == 1 || extra == 2);
         if (compression == JPEG) {
             jpegs(raster);
+        } else if (compression == OLD_JPEG) {
+            oldJpeg(raster);
         } else {
             chunks(raster, colors, extra);
         }
@@ -197,7 +203,7 @@ final class Tiff {
             int size = type < TYPE_BYTES.length ? TYPE_BYTES[type] : 0;
             long values = big ? in.getLong(at + 4) : in.getInt(at + 4) & 0xffff_ffffL;
             // Descriptions, profiles and the like are not looked at.
-            boolean wanted = tag >= WIDTH && tag <= JPEG_TABLES;
+            boolean wanted = tag >= WIDTH && tag <= OLD_JPEG_BYTES;
             if (!wanted || size == 0 || type == 5 || type > 9 && type != 16 || values < 1 || values > in.limit() / size) {
                 continue;
             }
@@ -359,7 +365,7 @@ final class Tiff {
                     rgb[3 * at + c] = (byte) (palette[(c << bits) + sample[0]] >> 8);
                 }
             }
-            case CMYK -> Inks.toRgb(high(sample[0]), high(sample[1]), high(sample[2]), high(sample[3]), rgb, 3 * at);
+            case CMYK -> Colors.cmykToRgb(high(sample[0]), high(sample[1]), high(sample[2]), high(sample[3]), rgb, 3 * at);
             default -> {
                 for (int c = 0; c < 3; c++) {
                     rgb[3 * at + c] = (byte) high(sample[c]);
@@ -478,7 +484,7 @@ final class Tiff {
             ByteBuffer file = ByteBuffer.allocate(18 + tables.length + data.length);
             file.putShort((short) 0xffd8);
             if (photometric == RGB) {
-                file.putShort((short) 0xffee).putShort((short) 14).put(new byte[] {'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 0});
+                file.put(Jpeg.ADOBE_RGB);
             }
             for (int i = 2; i < tables.length - 2; i++) {
                 file.put((byte) tables[i]);
@@ -494,6 +500,32 @@ final class Tiff {
         });
         if (raster.alpha != null) {
             throw Damage.unsupported("a TIFF with JPEG and alpha");
+        }
+    }
+
+    /** TIFF 6's own way to hold a JPEG, one for the whole picture. Its reader repeats halved chroma, where JPEG's interpolates it. */
+    private void oldJpeg(Raster raster) {
+        long from = field(OLD_JPEG_OFFSET, 0);
+        long bytes = field(OLD_JPEG_BYTES, 0);
+        if (bits != 8 || planar || samples != 3 || from < 8 || bytes < 4 || bytes > in.limit() - from) {
+            throw Damage.unsupported("a TIFF with old-style JPEG that is not whole");
+        }
+        byte[] jpeg = new byte[(int) bytes];
+        in.get((int) from, jpeg);
+        if (!Decoder.starts(jpeg, 0, "\u00ff\u00d8")) {
+            throw Damage.of("its compressed data are inconsistent");
+        }
+        Jpeg.Halved planes = Jpeg.halved(jpeg, width, height, decoding);
+        byte[] rgb = new byte[3 * width];
+        for (int y = 0; y < height; y++) {
+            for (int x = 0; x < width; x++) {
+                int half = 3 * (y / 2 * ((width + 1) / 2) + x / 2);
+                int luma = planes.luma().get(y * width + x) & 0xff;
+                int cb = planes.chroma().get(half + 1) & 0xff;
+                int cr = planes.chroma().get(half) & 0xff;
+                Colors.yccToRgb(luma, cb, cr, Colors.TIFF_BLUE_IN_GREEN, rgb, 3 * x);
+            }
+            raster.row(y, rgb);
         }
     }
 }
