@@ -5,6 +5,10 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "base/error.h"
 
 namespace jvlm {
@@ -74,6 +78,62 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void horizontal(uin
   }
 }
 
+#if defined(__x86_64__)
+
+// The same for kRows rows at once, exact too: a weight is split into high * 2^kSplit + low, both of which fit into 16 bits, so that one
+// instruction multiplies and adds two taps of a pixel's three channels. Taps come in fours: high halves of four, low halves of four.
+constexpr int kRows = 4, kSplit = 11, kTaps = 4;
+// How far behind the last tap's pixel a row may be read.
+constexpr int64_t kOverread = 3 * kTaps + 16;
+
+std::vector<int16_t> split_weights(const Axis& axis, int32_t width, int32_t groups) {
+  std::vector<int16_t> split(static_cast<size_t>(width) * static_cast<size_t>(groups) * 2 * kTaps, 0);
+  for (int32_t i = 0; i < width; ++i)
+    for (int32_t x = 0; x < axis.count[static_cast<size_t>(i)]; ++x) {
+      const int32_t k = axis.weight[static_cast<size_t>(i) * static_cast<size_t>(axis.most) + static_cast<size_t>(x)];
+      int16_t* group = &split[(static_cast<size_t>(i) * static_cast<size_t>(groups) + static_cast<size_t>(x / kTaps)) * 2 * kTaps];
+      group[x % kTaps] = static_cast<int16_t>(k >> kSplit);
+      group[kTaps + x % kTaps] = static_cast<int16_t>(k & ((1 << kSplit) - 1));
+    }
+  return split;
+}
+
+__attribute__((target("avx2"))) void horizontal_rows(uint8_t* to, int64_t to_stride, const uint8_t* from, int64_t stride, const Axis& axis,
+                                                     const int16_t* split, int32_t groups, int32_t width) {
+  // Per half: two pixels of three interleaved bytes become (r0 r1) (g0 g1) (b0 b1) in 16 bits each; the upper half takes pixels 2 and 3.
+  const __m256i pairs = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
+                                         6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
+  const __m256i high_of = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), low_of = _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3);
+  for (int32_t i = 0; i < width; ++i) {
+    const uint8_t* p = from + 3 * static_cast<int64_t>(axis.first[static_cast<size_t>(i)]);
+    const int32_t used = (axis.count[static_cast<size_t>(i)] + kTaps - 1) / kTaps;
+    __m256i high[kRows], low[kRows];
+    for (int r = 0; r < kRows; ++r) high[r] = low[r] = _mm256_setzero_si256();
+    for (int32_t g = 0; g < used; ++g) {
+      const __m256i k = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(split + 2 * kTaps * g)));
+      const __m256i k_high = _mm256_permutevar8x32_epi32(k, high_of), k_low = _mm256_permutevar8x32_epi32(k, low_of);
+      for (int r = 0; r < kRows; ++r) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + r * stride + 3 * kTaps * g));
+        const __m256i pixels = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), pairs);
+        high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(pixels, k_high));
+        low[r] = _mm256_add_epi32(low[r], _mm256_madd_epi16(pixels, k_low));
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const __m256i both = _mm256_add_epi32(_mm256_slli_epi32(high[r], kSplit), low[r]);
+      __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+      sum = _mm_srai_epi32(_mm_add_epi32(sum, _mm_set1_epi32(kHalf)), kBits);
+      sum = _mm_packus_epi16(_mm_packs_epi32(sum, sum), sum);
+      const int32_t pixel = _mm_cvtsi128_si32(sum);
+      // The fourth byte is the next pixel's, which comes next; behind the last pixel another thread may be writing.
+      std::memcpy(to + r * to_stride + 3 * i, &pixel, i + 1 < width ? 4 : 3);
+    }
+    split += 2 * kTaps * groups;
+  }
+}
+
+#endif
+
 // One row: a weighted sum of whole rows, `bytes` wide.
 __attribute__((target_clones("avx512f", "avx2", "default"))) void vertical(uint8_t* to, const uint8_t* from, int64_t bytes, const int32_t* k, int32_t n) {
   constexpr int64_t kBlock = 256;
@@ -98,8 +158,21 @@ Range read_by(const Axis& axis) { return {axis.first.front(), axis.first.back() 
 
 void horizontal_pass(uint8_t* out, const uint8_t* rgb, int32_t height, int32_t width, int32_t to_width, int32_t filter) {
   const Axis columns = make_axis(width, to_width, filter);
+  int32_t done = 0;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) {
+    // Rows behind which too little of the picture follows are left to the plain loop.
+    const int64_t stride = 3LL * width, safe = std::max(int64_t{0}, stride * height - kOverread) / stride;
+    const int32_t groups = (columns.most + kTaps - 1) / kTaps, blocks = static_cast<int32_t>(safe / kRows);
+    const std::vector<int16_t> split = split_weights(columns, to_width, groups);
 #pragma omp parallel for schedule(static)
-  for (int32_t y = 0; y < height; ++y) horizontal(out + 3LL * y * to_width, rgb + 3LL * y * width, columns, to_width);
+    for (int32_t b = 0; b < blocks; ++b)
+      horizontal_rows(out + 3LL * kRows * b * to_width, 3LL * to_width, rgb + kRows * b * stride, stride, columns, split.data(), groups, to_width);
+    done = blocks * kRows;
+  }
+#endif
+#pragma omp parallel for schedule(static)
+  for (int32_t y = done; y < height; ++y) horizontal(out + 3LL * y * to_width, rgb + 3LL * y * width, columns, to_width);
 }
 
 void vertical_pass(uint8_t* out, const uint8_t* rgb, int32_t first_row, const Axis& rows, int32_t to_height, int32_t width) {
