@@ -100,6 +100,7 @@ def entry(name, frame=0):
     rgb = image.convert("RGB")
     out["rgb_sha256"] = sha(rgb)
     out["bicubic448_sha256"] = sha(rgb.resize((448, 448), Image.BICUBIC))
+    out["bilinear97x61_sha256"] = sha(rgb.resize((97, 61), Image.BILINEAR))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))

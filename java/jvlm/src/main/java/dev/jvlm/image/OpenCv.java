@@ -15,6 +15,12 @@ final class OpenCv {
     private OpenCv() {}
 
     private static JvlmException load() {
+        // JavaCPP's limits follow the Java heap and count the whole process, weights included; they are read when its Pointer class is
+        // first used, which may be here.
+        for (String limit : new String[] {"maxBytes", "maxPhysicalBytes"}) {
+            System.getProperties().putIfAbsent("org.bytedeco.javacpp." + limit, "0");
+        }
+        System.getProperties().putIfAbsent("org.bytedeco.javacpp.noPointerGC", "true");
         try {
             Loader.load(opencv_imgcodecs.class);
             return null;

@@ -59,6 +59,9 @@ final class Tiff {
     /** Bytes of a value of each field type, 0 for unknown ones. */
     private static final int[] TYPE_BYTES = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8};
 
+    /** Of one field; no picture within the limits has more strips, and a field that is longer must not cost more memory. */
+    private static final int MOST_VALUES = 1 << 22;
+
     private final ByteBuffer in;
     private final boolean big;
     private final Decoding decoding;
@@ -214,7 +217,7 @@ final class Tiff {
             if (from < 0 || from > in.limit() - values * size) {
                 continue;
             }
-            long[] read = new long[(int) values];
+            long[] read = new long[(int) Math.min(values, MOST_VALUES)];
             for (int v = 0; v < read.length; v++) {
                 int where = (int) from + v * size;
                 read[v] =

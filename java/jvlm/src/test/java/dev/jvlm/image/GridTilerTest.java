@@ -25,7 +25,7 @@ class GridTilerTest {
             Grid grid = tiler.choose(c.get(0).asInt(), c.get(1).asInt(), 1, c.get(2).asInt());
             if (grid.columns() != c.get(3).asInt()
                     || grid.rows() != c.get(4).asInt()
-                    || grid.tilesWithThumbnail() != c.get(5).asInt()) {
+                    || tiler.count(c.get(0).asInt(), c.get(1).asInt(), 1, c.get(2).asInt(), true, false) != c.get(5).asInt()) {
                 wrong.add(c + " got " + grid);
             }
         }
@@ -43,8 +43,7 @@ class GridTilerTest {
             int maxTiles = c.get(2).asInt();
             Grid coarse = tiler.choose(width, height, 1, maxTiles);
             Grid fine = tiler.chooseFine(width, height, coarse, maxTiles);
-            // The last tile of the coarse pass, its thumbnail or its only tile, gives way to the fine pass's.
-            int tiles = coarse.tilesWithThumbnail() - 1 + fine.tilesWithThumbnail();
+            int tiles = tiler.count(width, height, 1, maxTiles, true, true);
             if (!coarse.equals(new Grid(c.get(3).asInt(), c.get(4).asInt()))
                     || !fine.equals(new Grid(c.get(5).asInt(), c.get(6).asInt()))
                     || tiles != c.get(7).asInt()) {

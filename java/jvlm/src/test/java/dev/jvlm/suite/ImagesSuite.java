@@ -20,8 +20,9 @@ import tools.jackson.databind.ObjectMapper;
 
 /**
  * Compares decoding and resizing with what Pillow recorded for a folder of pictures: {@code pillow_decode_oracle.json} beside them,
- * whose {@code files} have, for each {@code file}, the SHA-256 of its RGB bytes and of its bicubic resize to 448 x 448; where it matters
- * of the picture turned as EXIF says and of transparency on white; and for other frames than the first their number.
+ * whose {@code files} have, for each {@code file}, the SHA-256 of its RGB bytes and of its bicubic resize to 448 x 448 and, where they
+ * are given, of a bilinear resize to 97 x 61, of the picture turned as EXIF says and of transparency on white. {@code frame} names another
+ * frame than the first.
  */
 public final class ImagesSuite {
     private final Path dir;
@@ -98,9 +99,10 @@ public final class ImagesSuite {
             compareSamples(name, entry.get("samples"), image);
             return;
         }
-        ByteBuffer resized = NativeResizer.INSTANCE.resize(image, Filter.BICUBIC, List.of(new Size(448, 448)));
-        if (!sha256(resized).equals(entry.get("bicubic448_sha256").asString())) {
-            differs(name, "pixels are equal, the resize to 448 x 448 has another SHA-256");
+        if (!resizes(image, Filter.BICUBIC, new Size(448, 448), entry, "bicubic448_sha256")) {
+            differs(name, "pixels are equal, the bicubic resize to 448 x 448 has another SHA-256");
+        } else if (!resizes(image, Filter.BILINEAR, new Size(97, 61), entry, "bilinear97x61_sha256")) {
+            differs(name, "pixels are equal, the bilinear resize to 97 x 61 has another SHA-256");
         } else if (!asSeen(file, entry, "transposed_sha256")) {
             differs(name, "pixels are equal, turned as EXIF says they have another SHA-256");
         } else if (!asSeen(file, entry, "white_sha256")) {
@@ -108,6 +110,11 @@ public final class ImagesSuite {
         } else {
             equal++;
         }
+    }
+
+    private static boolean resizes(Image image, Filter filter, Size size, JsonNode entry, String key) {
+        return !entry.has(key)
+                || sha256(NativeResizer.INSTANCE.resize(image, filter, List.of(size))).equals(entry.get(key).asString());
     }
 
     private static boolean asSeen(byte[] file, JsonNode entry, String key) {
