@@ -18,9 +18,4 @@ public record Grid(int columns, int rows) {
     public int cells() {
         return columns * rows;
     }
-
-    /** The number of tiles it makes: a grid of more than one cell is followed by a thumbnail of the whole picture. */
-    public int tilesWithThumbnail() {
-        return cells() == 1 ? 1 : cells() + 1;
-    }
 }

@@ -24,6 +24,9 @@ final class Jpeg {
         PLAIN
     }
 
+    /** Progressive files have about ten; each costs a pass over the whole picture, however small it is in the file. */
+    private static final int MOST_SCANS = 100;
+
     /** Adobe's segment for channels that are RGB or CMYK as they stand. */
     static final byte[] ADOBE_RGB = {(byte) 0xff, (byte) 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 0};
 
@@ -32,6 +35,7 @@ final class Jpeg {
     private int width;
     private int height;
     private int components;
+    private int scans;
     private final int[] sampling = new int[4];
     private int frameMarker;
     private long blocks;
@@ -127,6 +131,9 @@ final class Jpeg {
             } else if (marker == 0xda) {
                 if (width == 0) {
                     throw Damage.of("its pixels come before its size");
+                }
+                if (++scans > MOST_SCANS) {
+                    throw Damage.unsupported("a JPEG of more than " + MOST_SCANS + " scans");
                 }
                 int end = scanEnd(at + length);
                 keep(at, end - at);

@@ -143,6 +143,18 @@ class ImageFaultsTest {
     }
 
     @Test
+    void f06_jpegOfCountlessScans() {
+        byte[] jpeg = file("made/jpeg-95-1.jpg");
+        int scan = indexOf(jpeg, 0xff, 0xda);
+        int end = indexOf(jpeg, 0xff, 0xda, scan + 2);
+        ByteBuffer bomb = ByteBuffer.allocate(jpeg.length + 100 * (end - scan)).put(jpeg, 0, end);
+        for (int i = 0; i < 100; i++) {
+            bomb.put(jpeg, scan, end - scan);
+        }
+        refused(bomb.put(jpeg, end, jpeg.length - end).array(), "more than 100 scans");
+    }
+
+    @Test
     void f07_headerThatLiesAboutTheSize() {
         byte[] lines = new byte[40 * 31];
         Image.decode(png(10, 40, 8, 2, lines));
@@ -350,7 +362,11 @@ class ImageFaultsTest {
     }
 
     private static int indexOf(byte[] file, int first, int second) {
-        for (int i = 0; ; i++) {
+        return indexOf(file, first, second, 0);
+    }
+
+    private static int indexOf(byte[] file, int first, int second, int from) {
+        for (int i = from; ; i++) {
             if (file[i] == (byte) first && file[i + 1] == (byte) second) {
                 return i;
             }
