@@ -22,7 +22,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
 @Command(
         name = "jvlm",
         description = "Vision-language models on this machine: reads pictures, answers questions about them.",
-        subcommands = {Ask.class, Ocr.class, Describe.class, Doctor.class},
+        subcommands = {Ask.class, Ocr.class, Describe.class, Doctor.class, Bench.class},
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         scope = ScopeType.INHERIT,

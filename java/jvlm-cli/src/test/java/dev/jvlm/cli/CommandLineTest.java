@@ -62,7 +62,7 @@ class CommandLineTest {
     // ---- the command line itself --------------------------------------------------------------------------------------------------
 
     @ParameterizedTest
-    @ValueSource(strings = {"ask", "ocr", "describe", "doctor"})
+    @ValueSource(strings = {"ask", "ocr", "describe", "doctor", "bench"})
     void helpIsAnAnswerAndListsTheExitCodes(String command) {
         Ran ran = jvlm(command, "--help");
         assertThat(ran.code).isZero();
@@ -98,6 +98,9 @@ class CommandLineTest {
             {"describe", "--precision", "int4"},
             {"describe", "--context", "-5"},
             {"describe", "--context", "1000000"},
+            {"bench", "--shape", "h2ovl-3b"},
+            {"bench", "--shape", "h2ovl-2b", "--stages", "vision,dreams"},
+            {"bench", "--shape", "h2ovl-2b", "--precisions", "int4"},
             {"reed"},
         }) {
             Ran ran = jvlm(args);
@@ -266,5 +269,16 @@ class CommandLineTest {
     void theSameSeedGivesTheSameAnswer() {
         String[] args = {"ask", "--temperature", "1.5", "--seed", "7", "Read the text.", file(8)};
         assertThat(jvlm(args).out).isEqualTo(jvlm(args).out);
+    }
+
+    @Test
+    void benchMeasuresFromPictureToAnswer() {
+        Ran ran = jvlm("bench", "--json");
+        assertThat(ran.code).isZero();
+        JsonNode object = JSON.readTree(ran.out);
+        assertThat(object.path("secondsToFirstToken").asDouble()).isPositive();
+        assertThat(object.path("tokensPerSecond").asDouble()).isPositive();
+        assertThat(object.path("usage").path("completionTokens").asInt()).isEqualTo(64);
+        assertThat(jvlm("bench").out).startsWith("a page of 3000 x 4000 pixels, ").contains("tokens/s");
     }
 }

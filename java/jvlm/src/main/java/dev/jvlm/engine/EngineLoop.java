@@ -117,6 +117,11 @@ public final class EngineLoop implements AutoCloseable {
                 Limits.of(blueprint.spec(), blueprint.tiling(), precision, context, sequences));
     }
 
+    /** The limits that {@link #open} would give to native code, as text ({@code native/engine/limits.h}): for the native benchmark. */
+    public static String limits(Blueprint blueprint, String precision, int context, int sequences) {
+        return Limits.of(blueprint.spec(), blueprint.tiling(), precision, context, sequences).toText();
+    }
+
     /** The devices of this machine: name to description. */
     public static Map<String, String> devices() {
         return Engine.devices();

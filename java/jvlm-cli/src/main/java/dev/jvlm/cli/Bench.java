@@ -1,0 +1,371 @@
+package dev.jvlm.cli;
+
+import dev.jvlm.Jvlm;
+import dev.jvlm.Options.Precision;
+import dev.jvlm.engine.EngineLoop;
+import dev.jvlm.engine.NativeResizer;
+import dev.jvlm.error.JvlmException;
+import dev.jvlm.image.GridTiler;
+import dev.jvlm.image.Image;
+import dev.jvlm.image.Tiles;
+import dev.jvlm.model.Blueprint;
+import dev.jvlm.model.Manifest;
+import dev.jvlm.request.Answer;
+import dev.jvlm.request.Request;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.stream.Stream;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParentCommand;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectMapper;
+
+/**
+ * How fast a model runs here, beside what this machine can do at best. With {@code --shape}, the stages at the true shape of a published model
+ * with seeded weights, in a native process of their own ({@code tests/bench/model_stages.cc}); ceilings from another
+ * ({@code tests/bench/ceilings.cc}), in the same run. With {@code --model}, from picture to answer.
+ */
+@Command(
+        name = "bench",
+        description = {
+            "Measures speed and memory.",
+            "With --shape: the stages of a published model's shape, with made-up weights, beside what this machine can do at best. Takes"
+                    + " minutes and the memory of the model.",
+            "With --model DIR, or neither: from a 12-megapixel page to the first token and to tokens a second."
+        })
+final class Bench implements Callable<Integer> {
+    private static final Map<String, String> SHAPES =
+            Map.of("h2ovl-0.8b", "h2ovl-mississippi-800m.json", "h2ovl-2b", "h2ovl-mississippi-2b.json");
+    private static final List<String> STAGES = List.of("vision", "connector", "prefill", "decode", "preprocess");
+
+    /** What model_stages.cc measures: a context, tokens decoded behind it, sequences at most. */
+    private static final int CONTEXT = 2048;
+    private static final int DECODED = 64;
+    private static final int SEQUENCES = 4;
+
+    private static final int RUNS = 5;
+
+    @ParentCommand
+    private Main main;
+
+    @Option(names = "--shape", paramLabel = "NAME", description = "h2ovl-0.8b or h2ovl-2b.")
+    private String shape;
+
+    @Mixin
+    private ModelOptions model;
+
+    @Option(
+            names = "--precisions",
+            paramLabel = "P,...",
+            split = ",",
+            defaultValue = "bf16,int8",
+            description = "With --shape: which precisions, of float32, bf16, int8. Default: ${DEFAULT-VALUE}.")
+    private List<String> precisions;
+
+    @Option(
+            names = "--stages",
+            paramLabel = "S,...",
+            split = ",",
+            description = "With --shape: which stages, of vision, connector, prefill, decode, preprocess. Default: all.")
+    private List<String> stages = STAGES;
+
+    @Option(names = "--json", description = "One JSON object.")
+    private boolean json;
+
+    @Override
+    public Integer call() throws IOException, InterruptedException {
+        for (String stage : stages) {
+            check(STAGES.contains(stage), "There is no stage '" + stage + "'; there are " + String.join(", ", STAGES));
+        }
+        List<Precision> chosen = precisions.stream().map(Precision::of).toList();
+        if (shape == null) {
+            answers();
+            return Main.OK;
+        }
+        check(SHAPES.containsKey(shape), "There is no shape '" + shape + "'; there are h2ovl-0.8b and h2ovl-2b");
+        Map<String, Object> report = new LinkedHashMap<>();
+        report.put("shape", shape);
+        report.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+        report.put("commit", commit());
+        main.console().say("measuring what this machine can do at best");
+        JsonNode ceilings = run(List.of(program("ceilings").toString())).get(0);
+        report.put("ceilings", ceilings);
+        List<Map<String, Object>> runs = new ArrayList<>();
+        report.put("runs", runs);
+        Blueprint blueprint = blueprint();
+        for (Precision precision : chosen) {
+            if (stages.stream().anyMatch(s -> !s.equals("preprocess"))) {
+                main.console().say("measuring " + shape + " with " + precision.label());
+                runs.add(stages(blueprint, precision, ceilings));
+            }
+        }
+        if (stages.contains("preprocess")) {
+            report.put("preprocess", preprocess(blueprint, ceilings));
+        }
+        if (json) {
+            main.console().json(report);
+        } else {
+            print(report, ceilings);
+        }
+        return Main.OK;
+    }
+
+    private static void check(boolean good, String sentence) {
+        if (!good) {
+            throw new JvlmException(JvlmException.Code.REQUEST, sentence);
+        }
+    }
+
+    // ---- stages at a published shape ----------------------------------------------------------------------------------------------
+
+    private Blueprint blueprint() throws IOException {
+        Path folder = Files.createTempDirectory("jvlm-bench");
+        try (InputStream config = Bench.class.getResourceAsStream(SHAPES.get(shape))) {
+            Path file = folder.resolve("config.json");
+            Files.copy(config, file);
+            return Blueprint.read(file);
+        } finally {
+            delete(folder);
+        }
+    }
+
+    private static void delete(Path folder) throws IOException {
+        try (Stream<Path> files = Files.walk(folder)) {
+            for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+                Files.delete(file);
+            }
+        }
+    }
+
+    private static Path program(String name) {
+        String home = System.getProperty("jvlm.home");
+        Path program = home == null ? null : Path.of(home, "java", "jvlm", "target", "native", "bench", name);
+        if (program == null || !Files.isExecutable(program)) {
+            throw new JvlmException(
+                    JvlmException.Code.DEVICE, "The native program '" + name + "' is not there; run ./jvlm bench in a clone of the repository");
+        }
+        return program;
+    }
+
+    /** Runs a program that prints a JSON object a line; what it says on stderr goes to ours. */
+    private static List<JsonNode> run(List<String> command) throws IOException, InterruptedException {
+        Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        try {
+            String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+            if (process.waitFor() != 0) {
+                throw new JvlmException(
+                        JvlmException.Code.DEVICE, "The benchmark's native program failed; most often the memory is too small for the shape");
+            }
+            ObjectMapper mapper = new ObjectMapper();
+            return out.lines().map(mapper::readTree).toList();
+        } finally {
+            process.destroy();
+        }
+    }
+
+    private Map<String, Object> stages(Blueprint blueprint, Precision precision, JsonNode ceilings) throws IOException, InterruptedException {
+        Path folder = Files.createTempDirectory("jvlm-bench");
+        try {
+            int context = CONTEXT + DECODED;
+            List<String> command = new ArrayList<>(List.of(
+                    program("model_stages").toString(),
+                    Files.writeString(folder.resolve("spec"), blueprint.spec().toText()).toString(),
+                    Files.writeString(folder.resolve("limits"), EngineLoop.limits(blueprint, precision.label(), context, SEQUENCES)).toString(),
+                    Files.writeString(folder.resolve("manifest"), Manifest.seeded(blueprint.weights(), 1).toText()).toString()));
+            stages.stream().filter(s -> !s.equals("preprocess")).forEach(command::add);
+            Map<String, Object> result = new LinkedHashMap<>();
+            result.put("precision", precision.label());
+            List<Map<String, Object>> measured = new ArrayList<>();
+            result.put("stages", measured);
+            for (JsonNode line : run(command)) {
+                if (line.has("stage")) {
+                    measured.add(stage(line, new Work(blueprint.spec()), precision, ceilings));
+                } else {
+                    result.put("planBytes", line.path("plan_bytes").asLong());
+                    result.put("peakBytes", line.path("peak_bytes").asLong());
+                }
+            }
+            return result;
+        } finally {
+            delete(folder);
+        }
+    }
+
+    /** A line of model_stages with its work and ceiling. */
+    static Map<String, Object> stage(JsonNode line, Work work, Precision precision, JsonNode ceilings) {
+        String name = line.path("stage").asString();
+        double[] seconds = line.path("seconds").valueStream().mapToDouble(JsonNode::asDouble).toArray();
+        // The machine's ceiling is its fastest product for the types at hand: bf16 weights may be widened to float32 on the way.
+        double products = precision == Precision.FLOAT32
+                ? ceilings.path("gemm_f32_gflops").asDouble()
+                : Math.max(ceilings.path("gemm_f32_gflops").asDouble(), ceilings.path("gemm_bf16_gflops").asDouble());
+        double reading = ceilings.path("read_gbs").asDouble();
+        return switch (name) {
+            case "vision" -> row(name, "tiles", line, seconds, work.vision(line.path("tiles").asInt()), "FLOP", products);
+            case "connector" -> row(name, "tiles", line, seconds, work.connector(line.path("tiles").asInt()), "FLOP", products);
+            case "prefill" -> row(name, "tokens", line, seconds, work.prefill(line.path("tokens").asInt()), "FLOP", products);
+            case "decode" -> {
+                int batch = line.path("batch").asInt();
+                double bytes = DECODED * work.decode(batch, CONTEXT + (DECODED + 1) / 2.0, precision);
+                Map<String, Object> row = row(name, "batch", line, seconds, bytes, "bytes", reading);
+                row.put("tokensPerSecond", batch * DECODED / median(seconds));
+                yield row;
+            }
+            default -> throw new IllegalStateException(name);
+        };
+    }
+
+    private static Map<String, Object> row(String stage, String of, JsonNode line, double[] seconds, double work, String unit, double ceiling) {
+        return row(stage, of, line.path(of).asInt(), seconds, work, unit, ceiling);
+    }
+
+    /** {@code ratio} is that of the best run, because the ceiling is one of best runs too; {@code seconds} is the median. */
+    private static Map<String, Object> row(String stage, String of, int count, double[] seconds, double work, String unit, double ceiling) {
+        double best = Arrays.stream(seconds).min().orElseThrow();
+        Map<String, Object> row = new LinkedHashMap<>();
+        row.put("stage", stage);
+        row.put(of, count);
+        row.put("seconds", median(seconds));
+        row.put("bestSeconds", best);
+        row.put("runs", seconds.length);
+        row.put("work", work);
+        row.put("unit", unit);
+        row.put("gigaPerSecond", work / best * 1e-9);
+        row.put("ceilingGigaPerSecond", ceiling);
+        row.put("ratio", work / best * 1e-9 / ceiling);
+        return row;
+    }
+
+    private static double median(double[] values) {
+        double[] sorted = values.clone();
+        Arrays.sort(sorted);
+        return (sorted[(sorted.length - 1) / 2] + sorted[sorted.length / 2]) / 2;
+    }
+
+    /** The bytes are those of the decoded picture, written once and read once, and of the tiles: a bound, for decoding JPEG is arithmetic. */
+    private static Map<String, Object> preprocess(Blueprint blueprint, JsonNode ceilings) {
+        byte[] file = Page.jpeg();
+        GridTiler tiler = new GridTiler(blueprint.tiling().tileSize());
+        double[] seconds = new double[RUNS];
+        double[] decoding = new double[RUNS];
+        Tiles tiles = null;
+        for (int i = -1; i < RUNS; i++) { // The first is not counted.
+            long start = System.nanoTime();
+            Image image = Image.decode(file);
+            long decoded = System.nanoTime();
+            tiles = tiler.cut(image, 1, 6, true, false, NativeResizer.INSTANCE);
+            if (i >= 0) {
+                decoding[i] = (decoded - start) * 1e-9;
+                seconds[i] = (System.nanoTime() - start) * 1e-9;
+            }
+        }
+        double bytes = 2.0 * 3 * Page.WIDTH * Page.HEIGHT + tiles.rgb().capacity();
+        Map<String, Object> row = row("preprocess", "tiles", tiles.count(), seconds, bytes, "bytes", ceilings.path("read_gbs").asDouble());
+        row.put("decodeSeconds", median(decoding));
+        row.put("fileBytes", file.length);
+        return row;
+    }
+
+    private static String commit() {
+        String home = System.getProperty("jvlm.home");
+        if (home == null || !Files.exists(Path.of(home, ".git"))) {
+            return null;
+        }
+        try {
+            Process git = new ProcessBuilder("git", "-C", home, "describe", "--always", "--dirty")
+                    .redirectError(ProcessBuilder.Redirect.DISCARD)
+                    .start();
+            String name = new String(git.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
+            return name.isEmpty() ? null : name;
+        } catch (IOException e) {
+            return null; // No git here.
+        }
+    }
+
+    private void print(Map<String, Object> report, JsonNode ceilings) {
+        Console console = main.console();
+        console.answer(String.format(Locale.ROOT, "%s on %s, %d threads, %s%s", shape, ceilings.path("cpu").asString(),
+                ceilings.path("threads").asInt(), report.get("date"), report.get("commit") == null ? "" : ", " + report.get("commit")));
+        console.answer(String.format(Locale.ROOT, "at best: products %.0f GFLOP/s float32, %.0f bf16 (%s); reading %.1f GB/s",
+                ceilings.path("gemm_f32_gflops").asDouble(), ceilings.path("gemm_bf16_gflops").asDouble(), ceilings.path("gemm_by").asString(),
+                ceilings.path("read_gbs").asDouble()));
+        for (Object run : (List<?>) report.get("runs")) {
+            Map<?, ?> result = (Map<?, ?>) run;
+            console.answer("");
+            console.answer(String.format("%-22s %10s %16s %9s", result.get("precision"), "seconds", "rate", "of best"));
+            for (Object stage : (List<?>) result.get("stages")) {
+                print((Map<?, ?>) stage);
+            }
+            console.answer(String.format(Locale.ROOT, "%-22s %.0f MiB at most, %.0f planned", "memory",
+                    ((Long) result.get("peakBytes")) / 1048576.0, ((Long) result.get("planBytes")) / 1048576.0));
+        }
+        if (report.get("preprocess") instanceof Map<?, ?> row) {
+            console.answer("");
+            console.answer(String.format("%-22s %10s %16s %9s", "any precision", "seconds", "rate", "of best"));
+            print(row);
+        }
+    }
+
+    private void print(Map<?, ?> row) {
+        String of = Stream.of("tiles", "tokens", "batch").filter(row::containsKey).findFirst().orElseThrow();
+        String many = of.equals("batch") ? "sequences" : of;
+        String name = row.get("stage") + ", " + row.get(of) + " " + (row.get(of).equals(1) ? many.substring(0, many.length() - 1) : many);
+        String tokens = row.get("tokensPerSecond") instanceof Double t ? String.format(Locale.ROOT, "  %.1f tokens/s", t) : "";
+        main.console().answer(String.format(Locale.ROOT, "%-22s %10.4f %8.1f %-7s %7.0f %%%s", name, row.get("seconds"),
+                row.get("gigaPerSecond"), row.get("unit").equals("FLOP") ? "GFLOP/s" : "GB/s", 100 * (Double) row.get("ratio"), tokens));
+    }
+
+    // ---- from picture to answer ---------------------------------------------------------------------------------------------------
+
+    private void answers() {
+        Console console = main.console();
+        byte[] file = Page.jpeg();
+        try (Jvlm vlm = model.open(console)) {
+            double[] first = new double[RUNS];
+            double[] rate = new double[RUNS];
+            Answer last = null;
+            for (int i = -1; i < RUNS; i++) { // The first is not counted.
+                long start = System.nanoTime();
+                Request request = Request.builder().image(Image.decode(file)).text(vlm.ocrQuestion()).minTokens(DECODED).maxTokens(DECODED)
+                        .loopGuard(false).build();
+                double decode = (System.nanoTime() - start) * 1e-6;
+                last = vlm.generate(request);
+                if (i >= 0) {
+                    first[i] = (decode + last.timings().totalMs() - last.timings().decodeMs()) * 1e-3;
+                    rate[i] = (last.usage().completionTokens() - 1) / last.timings().decodeMs() * 1e3;
+                }
+            }
+            if (json) {
+                Map<String, Object> object = new LinkedHashMap<>();
+                object.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+                object.put("commit", commit());
+                object.put("secondsToFirstToken", median(first));
+                object.put("tokensPerSecond", median(rate));
+                object.put("usage", last.usage());
+                object.put("timings", last.timings());
+                object.put("device", vlm.device());
+                object.put("model", model.json(vlm));
+                console.json(object);
+            } else {
+                console.answer(String.format(Locale.ROOT, "a page of %d x %d pixels, %d tiles, %d prompt tokens: first token after %.3f s,"
+                        + " then %.1f tokens/s", Page.WIDTH, Page.HEIGHT, last.usage().tiles(), last.usage().promptTokens(), median(first),
+                        median(rate)));
+            }
+        }
+    }
+}

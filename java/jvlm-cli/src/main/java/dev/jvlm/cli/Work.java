@@ -1,0 +1,74 @@
+package dev.jvlm.cli;
+
+import dev.jvlm.Options.Precision;
+import dev.jvlm.model.ModelSpec;
+
+/**
+ * What the stages of a model must do at least: floating-point operations (a multiplication and an addition are two) where arithmetic is the
+ * limit, bytes read where memory is. Norms, activations, softmax and rope are left out: they are below one percent of the operations.
+ */
+final class Work {
+    private final ModelSpec spec;
+
+    Work(ModelSpec spec) {
+        this.spec = spec;
+    }
+
+    /**
+     * Operations of the tower and the connector over tiles of T = 1 + G² tokens: a layer's products 2 T (4 h² + 2 h mlp) and its attention
+     * 4 T² h; the patches 2 G² h 3 p².
+     */
+    double vision(int tiles) {
+        ModelSpec.Vision v = spec.vision();
+        double h = v.hidden();
+        double patches = (double) v.grid() * v.grid();
+        double tokens = 1 + patches;
+        double layer = 2 * tokens * (4 * h * h + 2 * h * v.mlp()) + 4 * tokens * tokens * h;
+        return tiles * (v.layers() * layer + 2 * patches * h * 3 * v.patch() * v.patch()) + connector(tiles);
+    }
+
+    /** Operations over R rows a tile: 2 R (4 h H + H²). */
+    double connector(int tiles) {
+        double h = spec.decoder().hidden();
+        return tiles * 2.0 * spec.rowsPerTile() * (4.0 * spec.vision().hidden() * h + h * h);
+    }
+
+    /** Operations of a prompt of n tokens: 2 n times the decoder's matrices, causal attention 4 heads D n (n + 1) / 2 a layer, the last token's logits. */
+    double prefill(int tokens) {
+        ModelSpec.Decoder d = spec.decoder();
+        double attention = 4.0 * d.heads() * d.headSize() * tokens * (tokens + 1.0) / 2;
+        return 2.0 * tokens * matrices() + d.layers() * attention + 2.0 * head();
+    }
+
+    /**
+     * Bytes that one step reads: each weight of the decoder once, and keys and values of {@code context} tokens for each sequence.
+     *
+     * @param context tokens in the cache, on average over the steps measured
+     */
+    double decode(int sequences, double context, Precision precision) {
+        ModelSpec.Decoder d = spec.decoder();
+        double cached = 2.0 * d.layers() * d.kvHeads() * d.headSize() * context * (precision == Precision.FLOAT32 ? 4 : 2);
+        double weights = switch (precision) {
+            case FLOAT32 -> 4 * (matrices() + head());
+            case BF16 -> 2 * (matrices() + head());
+            case INT8 -> matrices() + head() + 4 * matrixRows(); // a float32 scale a row
+        };
+        return weights + sequences * cached;
+    }
+
+    /** Numbers in the matrices of all layers of the decoder. */
+    private double matrices() {
+        ModelSpec.Decoder d = spec.decoder();
+        double h = d.hidden();
+        return d.layers() * (h * (d.heads() + 2.0 * d.kvHeads()) * d.headSize() + h * d.heads() * d.headSize() + 3 * h * d.mlp());
+    }
+
+    private double matrixRows() {
+        ModelSpec.Decoder d = spec.decoder();
+        return d.layers() * ((d.heads() + 2.0 * d.kvHeads()) * d.headSize() + 2.0 * d.hidden() + 2.0 * d.mlp()) + d.vocabulary();
+    }
+
+    private double head() {
+        return (double) spec.decoder().vocabulary() * spec.decoder().hidden();
+    }
+}
