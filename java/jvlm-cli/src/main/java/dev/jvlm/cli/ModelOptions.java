@@ -71,8 +71,8 @@ final class ModelOptions {
     }
 
     static String describe(Path folder, Checkpoint checkpoint) {
-        return "model " + name(folder) + " (" + checkpoint.blueprint().family() + ", " + parameters(checkpoint.blueprint().parameters())
-                + " parameters)";
+        String family = checkpoint.blueprint().family().replaceAll(" \\(.*", ""); // Without the key by which its folders are recognised.
+        return "model " + name(folder) + " (" + family + ", " + parameters(checkpoint.blueprint().parameters()) + " parameters)";
     }
 
     static String parameters(long count) {
