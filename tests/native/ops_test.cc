@@ -141,8 +141,9 @@ double softmax_rounding(Dtype act) { return act == Dtype::f32 ? 4e-6 : 0x1p-8; }
 
 void dense_attention(Pair& p) {
   for (int32_t size : {64, 72, 80, 96, 128})
-    for (int32_t tokens : {1, 3, 17, 65, 257}) {
-      const int32_t heads = 3, tiles = 2;
+    for (int32_t tokens : {1, 3, 17, 65, 255, 257, 1025}) {
+      if (tokens > 300 && size != 64 && size != 80) continue;                                     // the reference takes its time
+      const int32_t heads = tokens > 300 ? 1 : 3, tiles = tokens > 300 ? 1 : 2;
       Buffer qkv(p.act, static_cast<int64_t>(tiles) * tokens, 3LL * heads * size), got(p.act, qkv.rows(), static_cast<int64_t>(heads) * size, heads * size + 7), want(p.act, qkv.rows(), static_cast<int64_t>(heads) * size);
       qkv.random(static_cast<uint32_t>(size + tokens), 1.5f);
       p.ops->attention(got, qkv, tiles, tokens, heads, size, 1 / std::sqrt(static_cast<float>(size)));
@@ -156,13 +157,13 @@ struct Ragged {
 };
 
 void paged_attention(Pair& p) {
-  const Ragged batches[] = {{{0}, {1}}, {{0}, {17}}, {{63}, {1}}, {{64, 0, 300}, {1, 1, 1}}, {{5, 0, 130, 2}, {1, 80, 3, 65}}, {{700}, {1}}, {{520}, {130}}};
+  const Ragged batches[] = {{{0}, {1}}, {{0}, {17}}, {{63}, {1}}, {{64, 0, 300}, {1, 1, 1}}, {{5, 0, 130, 2}, {1, 80, 3, 65}}, {{700}, {1}}, {{520}, {130}}, {{3}, {600}}};
   const struct { int32_t heads, kv; } groups[] = {{1, 1}, {4, 2}, {8, 1}, {6, 6}};
   for (int32_t size : {64, 72, 80, 96, 128})
     for (auto [heads, kv] : groups)
       for (const Ragged& b : batches)
         for (int32_t window : {0, 40}) {
-          if (b.past[0] > 400 && (size != 96 || heads != 4)) continue;      // the reference takes its time
+          if ((b.past[0] > 400 || b.fresh[0] > 400) && (size != 96 || heads != 4)) continue;      // the reference takes its time
           constexpr int32_t page = 64;
           std::vector<int32_t> seq_start{0}, page_start{0}, pages;
           Step step;

@@ -7,6 +7,9 @@
 #include <limits>
 
 #include "ops/cpu/vec.h"
+#if defined(__AMX_BF16__)
+#include "ops/cpu/tile_attention.h"
+#endif
 
 // Many queries (a tile, a prompt): the keys and values of one head are packed once so that register tiles of kRows queries by
 // kVectors * kLanes keys, and by as many dimensions for the values, read them in order. With bf16 and AVX512-BF16 both products take pairs:
@@ -39,7 +42,12 @@ struct Bench {
 
 int64_t bench_bytes(int64_t keys, int64_t size) {
   const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
-  return up(n * d * 4, 64) * 2 + up(kRows * n * 4, 64) + up(kRows * n * 2, 64) + up(kRows * d * 4, 64) * 2;
+  const int64_t bytes = up(n * d * 4, 64) * 2 + up(kRows * n * 4, 64) + up(kRows * n * 2, 64) + up(kRows * d * 4, 64) * 2;
+#if defined(__AMX_BF16__)
+  return std::max(bytes, tile_bench_bytes(keys, size));
+#else
+  return bytes;
+#endif
 }
 
 Bench bench_of(void* scratch, int64_t keys, int64_t size) {
@@ -257,6 +265,38 @@ void dense(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads,
   }
 }
 
+#if defined(__AMX_BF16__)
+
+template <>
+void dense<uint16_t>(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
+  const int64_t h = static_cast<int64_t>(heads) * size, bytes = bench_bytes(tokens, size);
+#pragma omp parallel
+  {
+    configure_tiles(kQueries);
+#pragma omp for schedule(dynamic)
+    for (int64_t unit = 0; unit < static_cast<int64_t>(tiles) * heads; ++unit) {
+      const TileBench b = tile_bench(scratch, bytes, tokens, size);
+      const int64_t first_row = unit / heads * tokens, column = unit % heads * size;
+      auto at = [&](int64_t j, int64_t block) { return qkv.row<uint16_t>(first_row + j) + column + block * h; };
+      pack_tiles(b, tokens, size, [&](int64_t j) { return at(j, 1); }, [&](int64_t j) { return at(j, 2); });
+      for (int64_t t = 0; t < tokens; t += kQueries) {
+        int64_t first[kQueries] = {}, last[kQueries];
+        uint16_t* to[kQueries];
+        for (int64_t r = 0; r < kQueries; ++r) {
+          const bool there = t + r < tokens;
+          last[r] = tokens;
+          to[r] = there ? out.row<uint16_t>(first_row + t + r) + column : nullptr;
+          take_query(b, r, size, there ? at(t + r, 0) : nullptr);
+        }
+        tile_rows(b, tokens, size, scale, first, last, to);
+      }
+    }
+    _tile_release();
+  }
+}
+
+#endif
+
 void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
   if (qkv.dtype == Dtype::f32)
     dense<float>(out, qkv, tiles, tokens, heads, size, scale, scratch);
@@ -299,6 +339,35 @@ void prompt(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale
     rows_of<A, T>(b, n, d, size, scale, first, last, to);
   }
 }
+
+#if defined(__AMX_BF16__)
+
+template <>
+void prompt<uint16_t>(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, int32_t s, int64_t kv,
+                      int64_t most, void* scratch) {
+  const TileBench b = tile_bench(scratch, bench_bytes(most, c.head_size), most, c.head_size);
+  const int64_t size = c.head_size, group = heads / c.kv_heads, fresh = step.seq_start[s + 1] - step.seq_start[s], past = step.past[s];
+  const int64_t base = window > 0 ? std::max<int64_t>(0, past + 1 - window) : 0, keys = past + fresh - base;
+  configure_tiles(kQueries);
+  pack_tiles(b, keys, size, [&](int64_t j) { return slot<uint16_t>(c.k, c, step, s, kv, base + j); },
+             [&](int64_t j) { return slot<uint16_t>(c.v, c, step, s, kv, base + j); });
+  for (int64_t row = 0; row < fresh * group; row += kQueries) {
+    int64_t first[kQueries] = {}, last[kQueries] = {};
+    uint16_t* to[kQueries] = {};
+    for (int64_t r = 0; r < kQueries; ++r) {
+      const int64_t t = (row + r) / group, column = (kv * group + (row + r) % group) * size;
+      const bool there = t < fresh;
+      last[r] = past + t + 1 - base;
+      first[r] = window > 0 ? std::max<int64_t>(0, last[r] - window) : 0;
+      if (there) to[r] = out.row<uint16_t>(step.seq_start[s] + t) + column;
+      take_query(b, r, size, there ? qkv.row<uint16_t>(step.seq_start[s] + t) + column : nullptr);
+    }
+    tile_rows(b, keys, size, scale, first, last, to);
+  }
+  _tile_release();
+}
+
+#endif
 
 // A part of the keys of one token, for the query heads of one key/value head: unnormalised means, their weights' sum and the largest score.
 template <class T>
