@@ -58,6 +58,7 @@ def make():
     for quality in (30, 95):
         for sampling in (0, 1, 2):
             save(f"jpeg-{quality}-{sampling}.jpg", picture("RGB", 61, 43), quality=quality, subsampling=sampling, progressive=sampling == 1)
+    save("restarts.jpg", picture("RGB", 61, 43), quality=90, subsampling=2, restart_marker_blocks=3)
     save("grey.jpg", picture("L", 33, 50))
     save("cmyk.jpg", picture("RGB", 40, 31).convert("CMYK"), quality=90)
     patch("ycck.jpg", "cmyk.jpg", ycck)

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import javax.imageio.ImageIO;
 import javax.imageio.ImageReader;
@@ -38,7 +39,12 @@ final class Jpeg {
     private int scans;
     private final int[] sampling = new int[4];
     private int frameMarker;
-    private long blocks;
+    private int widest = 1;
+    private int tallest = 1;
+    private final int[] ids = new int[4];
+    private final int[] tableAt = new int[8];
+    private final short[][] tables = new short[8][];
+    private int restart;
     private int adobeTransform = -1;
     private int orientation = 1;
 
@@ -137,16 +143,21 @@ final class Jpeg {
                 }
                 int end = scanEnd(at + length);
                 keep(at, end - at);
-                check(end - at - length);
+                check(at, at + length, end);
                 at = end;
                 continue;
             } else if (marker <= 0xe0) {
                 // Tables, and JFIF's segment.
                 keep(at, length);
+                if (marker == 0xc4) {
+                    tables(at + 4, at + length);
+                } else if (marker == 0xdd) {
+                    restart = two(at + 4);
+                }
             }
             at += length;
         }
-        if (blocks != 0) {
+        if (scans == 0) {
             throw Damage.of("it holds no pixels");
         }
     }
@@ -174,23 +185,92 @@ final class Jpeg {
         if (components < 1 || components > 4) {
             throw Damage.unsupported("a JPEG of " + components + " channels");
         }
-        int widest = 1;
-        int tallest = 1;
         for (int i = 0; i < components; i++) {
+            ids[i] = file[at + 6 + 3 * i];
             sampling[i] = file[at + 7 + 3 * i];
+            if ((sampling[i] & 15) < 1 || (sampling[i] & 15) > 4 || (sampling[i] >> 4 & 15) < 1 || (sampling[i] >> 4 & 15) > 4) {
+                throw Damage.of("its header is contradictory");
+            }
             widest = Math.max(widest, sampling[i] >> 4 & 15);
             tallest = Math.max(tallest, sampling[i] & 15);
         }
-        long columns = (width + 8L * widest - 1) / (8L * widest);
-        blocks = columns * ((height + 8L * tallest - 1) / (8L * tallest));
     }
 
-    /** Each block of the first scan takes a bit at least where codes are Huffman's: fewer, and the header lies about the size. */
-    private void check(int bytes) {
-        if (frameMarker <= 0xc2 && 8L * bytes < blocks) {
+    /**
+     * Refuses a scan that holds fewer pixels than the header says. Sequential ones are followed to their last block; of progressive ones
+     * it is only known that each block of the first takes a bit at least.
+     */
+    private void check(int header, int data, int end) {
+        boolean whole = true;
+        if (frameMarker <= 0xc1) {
+            int count = file[header + 4];
+            List<short[][]> units = new ArrayList<>();
+            long mcus = mcus(widest, tallest);
+            for (int i = 0; i < count; i++) {
+                int c = channel(file[header + 5 + 2 * i]);
+                int selected = file[header + 6 + 2 * i];
+                short[][] pair = {table(selected >> 4 & 3), table(4 + (selected & 3))};
+                if (c < 0) {
+                    throw Damage.of("a channel that it uses is missing");
+                }
+                if (pair[0] == null || pair[1] == null) {
+                    // Frames of motion JPEG rely on the standard's own tables, which decoders have.
+                    return;
+                }
+                int across = sampling[c] >> 4 & 15;
+                int down = sampling[c] & 15;
+                if (count == 1) {
+                    // Alone, a channel is coded block by block, and none beyond its own edge.
+                    long columns = ((long) width * across + widest - 1) / widest;
+                    long rows = ((long) height * down + tallest - 1) / tallest;
+                    mcus = (columns + 7) / 8 * ((rows + 7) / 8);
+                }
+                units.addAll(Collections.nCopies(count == 1 ? 1 : across * down, pair));
+            }
+            whole = JpegScan.whole(file, data, end, units.toArray(new short[0][][]), mcus, restart);
+        } else if (frameMarker == 0xc2 && scans == 1) {
+            whole = 8L * (end - data) >= mcus(widest, tallest);
+        }
+        if (!whole) {
             throw Damage.of("it holds fewer pixels than its header says");
         }
-        blocks = 0;
+    }
+
+    private short[] table(int slot) {
+        if (tables[slot] == null && tableAt[slot] > 0) {
+            tables[slot] = JpegScan.table(file, tableAt[slot]);
+        }
+        return tables[slot];
+    }
+
+    private long mcus(int across, int down) {
+        return (width + 8L * across - 1) / (8L * across) * ((height + 8L * down - 1) / (8L * down));
+    }
+
+    private int channel(int id) {
+        for (int c = 0; c < components; c++) {
+            if (ids[c] == id) {
+                return c;
+            }
+        }
+        return -1;
+    }
+
+    /** Notes where the Huffman tables of a segment lie: DC's are 0 to 3, AC's 4 to 7. */
+    private void tables(int at, int end) {
+        while (at + 17 <= end) {
+            int slot = (file[at] >> 4 & 1) * 4 + (file[at] & 3);
+            int symbols = 0;
+            for (int i = 1; i <= 16; i++) {
+                symbols += file[at + i] & 0xff;
+            }
+            if (at + 17 + symbols > end) {
+                throw Damage.truncated();
+            }
+            tableAt[slot] = at + 1;
+            tables[slot] = null;
+            at += 17 + symbols;
+        }
     }
 
     private void exif(int at, int length) {

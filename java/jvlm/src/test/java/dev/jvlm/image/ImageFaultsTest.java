@@ -92,6 +92,21 @@ class ImageFaultsTest {
     }
 
     @Test
+    void f03_jpegThatEndsWithinItsPixels() {
+        for (String name : List.of("made/jpeg-95-0.jpg", "made/jpeg-95-2.jpg", "made/grey.jpg", "made/cmyk.jpg", "made/restarts.jpg")) {
+            byte[] whole = file(name);
+            int scan = indexOf(whole, 0xff, 0xda);
+            // Behind the cut comes the marker that ends a picture, so that only the count of blocks can tell.
+            for (int length = scan + 20; length < whole.length - 20; length += Math.max(1, whole.length / 100)) {
+                byte[] cut = Arrays.copyOf(whole, length);
+                cut[length - 2] = (byte) 0xff;
+                cut[length - 1] = (byte) 0xd9;
+                assertThatThrownBy(() -> Image.decode(cut)).as(name + " cut at " + length).hasMessageContaining("fewer pixels");
+            }
+        }
+    }
+
+    @Test
     void f04_onePixel() {
         Image image = Image.decode(png(1, 1, 8, 2, new byte[] {0, 10, 20, 30}));
         Tiles tiles = new GridTiler(448).cut(image, 1, 6, true, true, NativeResizer.INSTANCE);
@@ -164,6 +179,11 @@ class ImageFaultsTest {
         int frame = indexOf(jpeg, 0xff, 0xc2);
         jpeg[frame + 5] = jpeg[frame + 7] = 0x1f;
         refused(jpeg, "fewer pixels");
+        for (String name : List.of("made/jpeg-95-0.jpg", "made/jpeg-95-2.jpg", "made/grey.jpg", "made/restarts.jpg")) {
+            byte[] taller = file(name);
+            taller[indexOf(taller, 0xff, 0xc0) + 6] += 16;
+            refused(taller, "fewer pixels");
+        }
         byte[] gif = file("made/still.gif");
         gif[indexOf(gif, 0x2c, 0) + 5]++;
         refused(gif, "fewer pixels");
