@@ -25,7 +25,8 @@ public final class NativeResizer implements Resizer {
         }
         if (bytes > Integer.MAX_VALUE) {
             throw new JvlmException(
-                    JvlmException.Code.IMAGE, "The resized picture would take " + bytes + " bytes; at most 2^31 - 1 can be held. Ask for fewer tiles");
+                    JvlmException.Code.IMAGE,
+                    "The resized picture would take " + bytes + " bytes; at most 2^31 - 1 can be held. Ask for fewer tiles");
         }
         ByteBuffer out = ByteBuffer.allocateDirect((int) bytes);
         Engine.call(() -> {

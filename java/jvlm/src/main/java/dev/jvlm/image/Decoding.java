@@ -13,7 +13,7 @@ public record Decoding(boolean reference, int frame, long maxPixels) {
     /** Frames and pages beyond this one are refused, as are files that would have to be walked further. */
     public static final int MAX_FRAMES = 10_000;
 
-    /** As people expect: upright, transparency on white; first frame; at most 2^27 pixels (an A0 page at 300 dpi has 1.04 times as many). */
+    /** As people expect: upright, transparency on white; first frame; at most 2^27 pixels, twice as many as an A1 page at 300 dpi. */
     public static final Decoding DEFAULT = new Decoding(false, 0, 1L << 27);
 
     /** As the models' published results were made. */

@@ -72,7 +72,7 @@ final class OpenCv {
         return pixels;
     }
 
-    /** A JPEG of RGB in half its size, given as (height, width, 3) with blue first; what is stored in half the size comes as it is stored. */
+    /** A JPEG of RGB in half its size, which is given: (height, width, 3), blue first. A channel of half the size comes as it is stored. */
     static ByteBuffer halved(ByteBuffer jpeg, int width, int height) {
         ByteBuffer pixels = Raster.allocate(3L * width * height);
         int flags = opencv_imgcodecs.IMREAD_REDUCED_COLOR_2 | opencv_imgcodecs.IMREAD_IGNORE_ORIENTATION;

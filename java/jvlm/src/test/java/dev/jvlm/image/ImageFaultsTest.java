@@ -28,7 +28,13 @@ class ImageFaultsTest {
 
     /** A file of each format whose pixels fill most of it. */
     private static final List<String> FORMATS =
-            List.of("made/jpeg-95-1.jpg", "made/rgb-key.png", "made/lossy-rgba.webp", "made/rgb-tiff_lzw.tif", "made/still.gif", "made/rgb.bmp");
+            List.of(
+                    "made/jpeg-95-1.jpg",
+                    "made/rgb-key.png",
+                    "made/lossy-rgba.webp",
+                    "made/rgb-tiff_lzw.tif",
+                    "made/still.gif",
+                    "made/rgb.bmp");
 
     private static byte[] file(String name) {
         try {

@@ -47,7 +47,8 @@ class PicturesTest {
         ByteArrayOutputStream report = new ByteArrayOutputStream();
         assertThat(ImagesSuite.run(dir, new PrintStream(report, true, StandardCharsets.UTF_8))).isEqualTo(4);
         assertThat(report.toString(StandardCharsets.UTF_8))
-                .contains("a.jpg: row ", ": off by ", "b.bmp: pixels: another SHA-256", "c.bmp: refused (IMAGE)", "d.png: is not there", "4 differ");
+                .contains("a.jpg: row ", ": off by ", "b.bmp: pixels: another SHA-256", "c.bmp: refused (IMAGE)")
+                .contains("d.png: is not there", "4 differ");
     }
 
     @Test
