@@ -33,10 +33,6 @@ final class FamilyGoldens {
     private static final double PRINTED = 0.5e-5;
     /** Where the next two candidates are closer, two correct implementations may differ. */
     private static final double TIE = 0.004;
-    /** Disturbed runs that a bound is taken from, and how many standard deviations it is. */
-    private static final int DRAWS = 2;
-
-    private static final int DEVIATIONS = 5;
 
     private final Path family;
     private final Path images;
@@ -52,7 +48,7 @@ final class FamilyGoldens {
     private double mostBound;
 
     /** One case, ready to be run. */
-    private record Ready(String as, JsonNode json, Prompt prompt, ByteBuffer tiles, int count, int tileSize, int rowsPerTile) {}
+    private record Ready(String as, JsonNode json, Forced forced) {}
 
     FamilyGoldens(Path family, Path images, Checkpoint checkpoint, String device, Precision precision, Differences differences) {
         this.family = family;
@@ -76,15 +72,16 @@ final class FamilyGoldens {
         for (JsonNode c : golden.path("cases")) {
             cases.add(prepare(name + " case " + cases.size(), c));
         }
-        double[][] bounds = precision == Precision.FLOAT32 ? null : bounds(cases);
-        try (Forward forward = open(checkpoint, device, precision, cases)) {
+        List<Forced> forced = cases.stream().map(Ready::forced).toList();
+        double[] bounds = precision == Precision.FLOAT32 ? null : Forced.bounds(checkpoint, precision, forced);
+        try (Forward forward = Forced.open(checkpoint, device, precision, forced)) {
             for (int i = 0; i < cases.size(); i++) {
                 Ready c = cases.get(i);
                 if (precision == Precision.FLOAT32) {
                     forward.record(i == 0 ? "*" : "connector");
                 }
                 boolean first = i == 0;
-                float[][] logits = logits(forward, c, () -> {
+                float[][] logits = c.forced.logits(forward, () -> {
                     if (precision == Precision.FLOAT32) {
                         connectorSamples(c, forward.recorded("connector"));
                         if (first) {
@@ -93,73 +90,10 @@ final class FamilyGoldens {
                         forward.record("");
                     }
                 });
-                answer(c, logits, bounds == null ? null : bounds[i]);
+                answer(c, logits, bounds == null ? 0 : bounds[i] + PRINTED);
             }
         }
         return cases.size();
-    }
-
-    private static Forward open(Checkpoint checkpoint, String device, Precision precision, List<Ready> cases) {
-        int context = cases.stream().mapToInt(c -> c.prompt.ids().length + c.json.path("greedy_ids").size()).max().orElse(1);
-        int rows = cases.stream().mapToInt(c -> c.prompt.rows()).max().orElse(0);
-        return Forward.open(checkpoint, device, precision.label(), context, rows);
-    }
-
-    /**
-     * For each step of each case how far off a logit of the other precisions may be: five standard deviations of what their format does to the
-     * logits ({@link FormatNoise}), of this step's logits or of all the case's, whichever is larger. Errors are sums of very many small
-     * ones; beyond five deviations lies one of 1.7 million where they are normal.
-     */
-    private double[][] bounds(List<Ready> cases) throws IOException {
-        List<float[][]> exact = logits(checkpoint, cases);
-        double[][] squares = new double[cases.size()][];
-        Path file = Files.createTempFile("jvlm-noise", ".f32");
-        try {
-            for (int draw = 0; draw < DRAWS; draw++) {
-                List<float[][]> disturbed = logits(FormatNoise.disturbed(checkpoint, precision, draw, file), cases);
-                for (int i = 0; i < squares.length; i++) {
-                    float[][] a = exact.get(i);
-                    float[][] b = disturbed.get(i);
-                    squares[i] = squares[i] == null ? new double[a.length] : squares[i];
-                    for (int step = 0; step < a.length; step++) {
-                        for (int id = 0; id < a[step].length; id++) {
-                            double d = (double) a[step][id] - b[step][id];
-                            squares[i][step] += d * d / a[step].length / DRAWS;
-                        }
-                    }
-                }
-            }
-        } finally {
-            Files.delete(file);
-        }
-        for (double[] steps : squares) {
-            double whole = Arrays.stream(steps).average().orElse(0);
-            Arrays.setAll(steps, step -> DEVIATIONS * Math.sqrt(Math.max(whole, steps[step])) + PRINTED);
-        }
-        return squares;
-    }
-
-    private static List<float[][]> logits(Checkpoint checkpoint, List<Ready> cases) {
-        List<float[][]> all = new ArrayList<>();
-        try (Forward forward = open(checkpoint, "cpu", Precision.FLOAT32, cases)) {
-            cases.forEach(c -> all.add(logits(forward, c, () -> {})));
-        }
-        return all;
-    }
-
-    /** Of every step, and of one more; the recorded ids are fed one by one, whatever the engine would have chosen. */
-    private static float[][] logits(Forward forward, Ready c, Runnable afterPrompt) {
-        if (c.count > 0) {
-            forward.encode(c.tiles, c.count, c.tileSize, c.rowsPerTile);
-        }
-        int[] recorded = ints(c.json.path("greedy_ids"));
-        float[][] logits = new float[recorded.length + 1][];
-        logits[0] = forward.prompt(c.prompt.ids(), c.prompt.visionRow());
-        afterPrompt.run();
-        for (int i = 0; i < recorded.length; i++) {
-            logits[i + 1] = forward.next(recorded[i]);
-        }
-        return logits;
     }
 
     private Ready prepare(String as, JsonNode c) throws IOException {
@@ -196,17 +130,18 @@ final class FamilyGoldens {
         differences.sameIds(as + " prompt", prompt.ids(), unrolled(c.path("ids_rle")));
         differences.same(as + " prompt's length", prompt.ids().length, c.path("length").asInt());
         differences.same(as + " prompt's digest", GoldenCase.sha256(prompt.ids()), c.path("ids_sha256").asString());
-        return new Ready(as, c, prompt, all.clear(), count, tiling.tileSize(), perTile);
+        return new Ready(as, c, new Forced(prompt, all.clear(), count, tiling.tileSize(), perTile, ints(c.path("greedy_ids"))));
     }
 
     private void connectorSamples(Ready c, float[] connector) {
-        int perTile = c.rowsPerTile;
+        int perTile = c.forced.rowsPerTile();
+        int count = c.forced.count();
         JsonNode samples = c.json.path("connector_samples");
         int width = checkpoint.blueprint().spec().decoder().hidden();
-        float[] got = new float[2 * c.count * 6];
+        float[] got = new float[2 * count * 6];
         float[] expected = new float[got.length];
-        if (samples.size() != 2 * c.count) {
-            differences.add(c.as + " connector_samples", samples.size() + " recorded, " + 2 * c.count + " needed");
+        if (samples.size() != 2 * count) {
+            differences.add(c.as + " connector_samples", samples.size() + " recorded, " + 2 * count + " needed");
             return;
         }
         for (int i = 0; i < samples.size(); i++) {
@@ -253,12 +188,12 @@ final class FamilyGoldens {
                 i -> what + " (" + got + ", recorded " + expected + "): the relative difference");
     }
 
-    private void answer(Ready c, float[][] logits, double[] bounds) {
-        int[] recorded = ints(c.json.path("greedy_ids"));
+    private void answer(Ready c, float[][] logits, double bound) {
+        int[] recorded = c.forced.ids();
         for (int i = 0; i < recorded.length; i++) {
-            step(c.as + " step " + i, c.json.path("steps").path(i), logits[i], recorded[i], bounds == null ? 0 : bounds[i]);
+            step(c.as + " step " + i, c.json.path("steps").path(i), logits[i], recorded[i], bound);
         }
-        if (bounds == null && c.json.path("stop").asString().equals("tie")) {
+        if (precision == Precision.FLOAT32 && c.json.path("stop").asString().equals("tie")) {
             float[] next = logits[recorded.length];
             float[] sorted = next.clone();
             Arrays.sort(sorted);

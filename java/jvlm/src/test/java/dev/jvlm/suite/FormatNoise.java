@@ -11,6 +11,7 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 
@@ -21,10 +22,10 @@ import java.util.Random;
  * <p>With bf16, numbers are rounded where they pass between operations (native/ops/ops.h): the input of every product, and queries, keys and
  * values behind theirs. Eight significant bits, to nearest: a number m 2^e, 1 <= m < 2, gets an error uniform in [-1, 1] 2^-8 2^e, which
  * relative to it has the mean square 2^-16 / 3 / m^2; over mantissas, which are distributed as 1/m, that is 2^-16 / 3 times 3 / (8 ln 2),
- * so 0.735 2^-8 / sqrt(3) in the root. A product y = W x over inputs with independent errors is off by as much, in the mean square, as
- * one over the exact x whose weights have such errors each. So k roundings around a product are k times that variance on its weights.
- * The residual stream, softmax and sums are float32 and stay undisturbed. The disturbed weights are the same for all tokens, where true
- * roundings are independent and partly average out: the noise is rather too large than too small.
+ * so 0.735 2^-8 / sqrt(3) in the root. Rounding the input x of a product y = W x is the same as an error of each column of W; rounding
+ * its output, of each row. So each product gets one such factor a column, and those of queries, keys and values factors a row as well. The
+ * residual stream, softmax and sums are float32 and stay undisturbed. The factors are the same for
+ * all tokens, where true roundings differ from token to token.
  *
  * <p>With int8, the weights that are quantised are replaced by what the format makes of them (models.md 1.10: scale = max|w| / 127 of the
  * row, to the nearest, ties to even) and then disturbed as with bf16, for activations stay bf16.
@@ -35,25 +36,26 @@ final class FormatNoise {
 
     private FormatNoise() {}
 
-    /** How many roundings of activations lie around a product; 0 for what is no product. */
-    static int roundings(String target) {
-        if (target.endsWith(".attn.qkv.weight")) {
-            // The normalised input, the output, and in the decoder the output once more after the rotation.
-            return target.startsWith("decoder.") ? 3 : 2;
-        }
-        boolean product = target.endsWith(".attn.out.weight") // the attention's output
-                || target.endsWith(".mlp.up.weight") // the normalised input
+    /** Whether activations are rounded before they meet this weight. */
+    private static boolean isProduct(String target) {
+        return target.endsWith(".attn.qkv.weight") // the normalised input
+                || target.endsWith(".attn.out.weight") // the attention's output
+                || target.endsWith(".mlp.up.weight")
                 || target.endsWith(".mlp.gate_up.weight")
                 || target.endsWith(".mlp.down.weight") // behind the activation
-                || target.equals("vision.patch.weight") // normalised pixels
+                || target.equals("vision.patch.weight") // pixels
                 || target.equals("connector.up.weight")
                 || target.equals("connector.down.weight")
                 || target.equals("decoder.head.weight");
-        return product ? 1 : 0;
+    }
+
+    /** Queries, keys and values are rounded, and in the decoder once more when they have been rotated. */
+    private static int outputRoundings(String target) {
+        return !target.endsWith(".attn.qkv.weight") ? 0 : target.startsWith("decoder.") ? 2 : 1;
     }
 
     private static boolean quantised(String target) {
-        return target.startsWith("decoder.") && roundings(target) > 0;
+        return target.startsWith("decoder.") && isProduct(target);
     }
 
     /**
@@ -62,12 +64,10 @@ final class FormatNoise {
      * @param file gets the weights, as float32
      */
     static Checkpoint disturbed(Checkpoint c, Precision format, long seed, Path file) throws IOException {
-        Random random = new Random(seed);
         List<Piece> pieces = new ArrayList<>();
         try (FileChannel out = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE, StandardOpenOption.TRUNCATE_EXISTING)) {
             for (Piece piece : c.manifest().pieces()) {
-                int points = roundings(piece.target());
-                if (points == 0) {
+                if (!isProduct(piece.target())) {
                     pieces.add(piece);
                     continue;
                 }
@@ -79,10 +79,14 @@ final class FormatNoise {
                         w[i] = bf16(w[i]);
                     }
                 }
-                double amplitude = Math.sqrt(points) * AMPLITUDE;
+                // Pieces of one target have one input, so one seed; where they begin differs, and so do their rows' factors.
+                int columns = Math.toIntExact(piece.columns());
+                double[] column = factors(columns, 1, new Random(seed * 1_000_003 + piece.target().hashCode()));
+                double[] row = factors(Math.toIntExact(piece.rows()), outputRoundings(piece.target()),
+                        new Random(seed * 1_000_003 + piece.target().hashCode() + 1 + piece.firstRow()));
                 ByteBuffer bytes = ByteBuffer.allocate(4 * w.length).order(ByteOrder.LITTLE_ENDIAN);
-                for (float x : w) {
-                    bytes.putFloat((float) (x * (1 + amplitude * (2 * random.nextDouble() - 1))));
+                for (int i = 0; i < w.length; i++) {
+                    bytes.putFloat((float) (w[i] * row[i / columns] * column[i % columns]));
                 }
                 pieces.add(new Piece(piece.target(), piece.firstRow(), piece.rows(), piece.columns(), "F32", file.toString(), out.position()));
                 bytes.flip();
@@ -92,6 +96,17 @@ final class FormatNoise {
             }
         }
         return new Checkpoint(c.blueprint(), c.tokenizer(), new Manifest(pieces), c.stopIds(), c.ocrQuestion(), c.notes(), c.fingerprint());
+    }
+
+    private static double[] factors(int count, int roundings, Random random) {
+        double[] factors = new double[count];
+        Arrays.fill(factors, 1);
+        for (int r = 0; r < roundings; r++) {
+            for (int i = 0; i < count; i++) {
+                factors[i] *= 1 + AMPLITUDE * (2 * random.nextDouble() - 1);
+            }
+        }
+        return factors;
     }
 
     private static float[] read(Piece piece) throws IOException {

@@ -1,6 +1,7 @@
 package dev.jvlm.suite;
 
 import dev.jvlm.Options.Precision;
+import dev.jvlm.error.JvlmException;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.SeededWeights;
 import java.io.IOException;
@@ -9,9 +10,9 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Comparator;
-import java.util.List;
 import java.util.Set;
 import java.util.stream.Stream;
+import tools.jackson.core.JacksonException;
 import tools.jackson.databind.ObjectMapper;
 
 /**
@@ -35,7 +36,11 @@ final class GoldensSuite {
                 Differences differences = new Differences(out);
                 if (Files.exists(folder.resolve("golden.json"))) {
                     parts++;
-                    family(folder, dir.resolve("images"), device, precision, differences, out);
+                    try {
+                        family(folder, dir.resolve("images"), device, precision, differences, out);
+                    } catch (IOException | JvlmException | JacksonException | IllegalStateException | IllegalArgumentException e) {
+                        differences.add(name, "cannot be run: " + e.getMessage());
+                    }
                 } else if (LATER.contains(name)) {
                     out.println(name + ": not implemented, skipped");
                 }

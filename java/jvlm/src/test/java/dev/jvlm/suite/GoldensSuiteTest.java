@@ -1,0 +1,160 @@
+package dev.jvlm.suite;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.jvlm.Options.Precision;
+import dev.jvlm.engine.Forward;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.ObjectMapper;
+import tools.jackson.databind.node.ArrayNode;
+import tools.jackson.databind.node.ObjectNode;
+import tools.jackson.databind.node.StringNode;
+
+class GoldensSuiteTest {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final Path ROOT = Path.of(System.getProperty("jvlm.root"));
+    private static final Path GOLDENS = ROOT.resolve("tests/goldens");
+
+    private record Result(int differ, List<String> lines) {}
+
+    private static Result run(Path folder, Precision precision) {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        int differ = GoldensSuite.run(folder, "cpu", precision, new PrintStream(out, true, StandardCharsets.UTF_8));
+        return new Result(differ, out.toString(StandardCharsets.UTF_8).lines().toList());
+    }
+
+    @ParameterizedTest
+    @EnumSource(Precision.class)
+    void recordedCasesAreReproduced(Precision precision) {
+        Result result = run(GOLDENS, precision);
+        result.lines.forEach(System.out::println);
+        assertThat(result.lines).noneMatch(line -> line.startsWith("differs"));
+        assertThat(result.differ).isZero();
+        assertThat(result.lines)
+                .anyMatch(line -> line.startsWith("h2ovl-0.8b, cpu, " + precision.label() + ": 8 cases, 174 steps, "))
+                .anyMatch(line -> line.startsWith("h2ovl-2b, cpu, " + precision.label() + ": 11 cases, 176 steps, "));
+        assertThat(Forward.live()).isZero();
+    }
+
+    /** What other CPUs would run; the instruction set is chosen once a process. */
+    @ParameterizedTest
+    @ValueSource(strings = {"avx2", "portable"})
+    void otherInstructionSetsReproduceThemToo(String isa, @TempDir Path folder) throws IOException, InterruptedException {
+        copy("h2ovl-0.8b", folder);
+        String classes = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
+        ProcessBuilder java = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Djvlm.root=" + ROOT,
+                "-cp", classes, Suites.class.getName(), "goldens", folder.toString());
+        java.environment().put("JVLM_CPU_ISA", isa);
+        Process process = java.redirectErrorStream(true).start();
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertThat(process.waitFor()).as(output).isZero();
+        assertThat(output).contains("8 cases, 174 steps, 0 differ");
+    }
+
+    /** Each recorded thing is altered once; each must be named. */
+    @Test
+    void whatIsAlteredIsNamed(@TempDir Path folder) throws IOException {
+        Path family = copy("h2ovl-0.8b", folder);
+        ObjectNode golden = (ObjectNode) JSON.readTree(family.resolve("golden.json").toFile());
+        ArrayNode cases = (ArrayNode) golden.path("cases");
+        while (cases.size() > 4) {
+            cases.remove(4);
+        }
+        cases.remove(2);
+        cases.remove(1); // left: one with a picture, one without
+        ((ArrayNode) golden.path("tokenizer").get(1).path("ids")).add(5);
+        ObjectNode first = (ObjectNode) cases.get(0);
+        ((ArrayNode) first.path("tiles_sha256").get(0)).set(3, StringNode.valueOf("0".repeat(64)));
+        ((ArrayNode) first.path("connector_samples").get(9)).set(2, JSON.getNodeFactory().numberNode(2.5));
+        ((ArrayNode) first.path("steps").get(2).path("logits")).set(1, JSON.getNodeFactory().numberNode(1.25));
+        first.put("ids_sha256", "0");
+        ObjectNode second = (ObjectNode) cases.get(1);
+        ((ArrayNode) second.path("ids_rle").get(4)).set(0, JSON.getNodeFactory().numberNode(7));
+        ArrayNode greedy = (ArrayNode) second.path("greedy_ids");
+        greedy.set(greedy.size() - 1, JSON.getNodeFactory().numberNode(greedy.get(greedy.size() - 1).asInt() ^ 1));
+        second.put("greedy_text", second.path("greedy_text").asString() + "x");
+        second.put("stop", "eos");
+        JSON.writeValue(family.resolve("golden.json").toFile(), golden);
+
+        ObjectNode described = (ObjectNode) JSON.readTree(family.resolve("activations.json").toFile());
+        ((ObjectNode) described.path("decoder.1")).put("l2", described.path("decoder.1").path("l2").asDouble() * 1.001);
+        JSON.writeValue(family.resolve("activations.json").toFile(), described);
+        alterFloat(family.resolve("activations.safetensors"), "vision.1", 128 * (34 + 5) + 77);
+
+        Result result = run(folder, Precision.FLOAT32);
+        List<String> expected = List.of(
+                "tokenizer \"",
+                "case 0 picture 0 (page.png) tile 3: ",
+                "case 0 connector_samples: tile 4 row 131 column 2 ",
+                "case 0 step 2 logits: id ",
+                "case 0 prompt's digest: ",
+                "case 0 vision.1: [1, 84, 77] is ",
+                "case 0 decoder.1: l2 ",
+                "case 1 prompt: ",
+                "case 1 step 23: id ",
+                "case 1 text: ",
+                "case 1 stop: limit instead of eos");
+        List<String> differ = result.lines.stream().filter(line -> line.startsWith("differs: h2ovl-0.8b ")).toList();
+        for (String part : expected) {
+            assertThat(differ).as("among " + String.join("\n", differ)).anyMatch(line -> line.startsWith("differs: h2ovl-0.8b " + part));
+        }
+        assertThat(differ).hasSize(expected.size());
+        assertThat(result.differ).isEqualTo(expected.size());
+    }
+
+    @Test
+    void weightsThatTheRecipeDoesNotGiveAreNoFamily(@TempDir Path folder) throws IOException {
+        Path family = copy("h2ovl-2b", folder);
+        ObjectNode recipe = (ObjectNode) JSON.readTree(family.resolve("weights.json").toFile());
+        JSON.writeValue(family.resolve("weights.json").toFile(), recipe.put("seed", 12345));
+        Result result = run(folder, Precision.FLOAT32);
+        assertThat(result.differ).isEqualTo(1);
+        assertThat(result.lines).anyMatch(line -> line.startsWith("differs: h2ovl-2b: cannot be run: ") && line.contains("has the digest"));
+    }
+
+    @Test
+    void otherFamiliesAreSkippedAloud(@TempDir Path folder) throws IOException {
+        Files.createDirectories(folder.resolve("internvl/checkpoint"));
+        Files.writeString(folder.resolve("internvl/golden.json"), "{}");
+        Files.writeString(folder.resolve("internvl/checkpoint/config.json"), "{\"model_type\":\"internvl_chat\"}");
+        Result result = run(folder, Precision.FLOAT32);
+        assertThat(result.lines).containsExactly("internvl: not implemented, skipped (model_type internvl_chat)");
+        assertThat(result.differ).isZero();
+        assertThat(run(Files.createDirectory(folder.resolve("empty")), Precision.FLOAT32).differ).isEqualTo(1);
+    }
+
+    private static Path copy(String family, Path folder) throws IOException {
+        for (String part : List.of("images", family)) {
+            try (Stream<Path> files = Files.walk(GOLDENS.resolve(part))) {
+                for (Path file : files.toList()) {
+                    Files.copy(file, folder.resolve(GOLDENS.relativize(file).toString()));
+                }
+            }
+        }
+        return folder.resolve(family);
+    }
+
+    private static void alterFloat(Path file, String tensor, int index) throws IOException {
+        ByteBuffer bytes = ByteBuffer.wrap(Files.readAllBytes(file)).order(ByteOrder.LITTLE_ENDIAN);
+        int header = Math.toIntExact(bytes.getLong());
+        int start = JSON.readTree(new String(bytes.array(), 8, header, StandardCharsets.UTF_8))
+                .path(tensor).path("data_offsets").get(0).asInt();
+        int at = 8 + header + start + 4 * index;
+        bytes.putFloat(at, bytes.getFloat(at) + 0.1f);
+        Files.write(file, bytes.array());
+    }
+}

@@ -1,0 +1,136 @@
+package dev.jvlm.suite;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.jvlm.Options.Precision;
+import dev.jvlm.engine.Forward;
+import dev.jvlm.engine.NativeResizer;
+import dev.jvlm.image.Decoding;
+import dev.jvlm.image.GridTiler;
+import dev.jvlm.image.Image;
+import dev.jvlm.image.Tiles;
+import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.Prompt;
+import dev.jvlm.model.Tiling;
+import dev.jvlm.request.Part;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectMapper;
+
+/** The bundled reader on its samples, against what the reference made of them in float32. */
+class NanoTest {
+    private static final Path NANO = Path.of(System.getProperty("jvlm.root"), "weights/nano");
+    /** Of the largest logit, as in {@link FamilyGoldens}; samples.json has four decimals. */
+    private static final double FLOAT32 = 1e-4;
+
+    private static final double PRINTED = 0.5e-4;
+
+    @ParameterizedTest
+    @EnumSource(Precision.class)
+    void samplesAreReadAsTheReferenceReadsThem(Precision precision) throws IOException {
+        Checkpoint checkpoint = Checkpoint.open(NANO);
+        JsonNode samples = new ObjectMapper().readTree(NANO.resolve("samples/samples.json").toFile()).path("samples");
+        List<Forced> cases = new ArrayList<>();
+        for (JsonNode sample : samples) {
+            cases.add(prepare(checkpoint, sample));
+        }
+        double[] bounds = precision == Precision.FLOAT32 ? null : Forced.bounds(checkpoint, precision, cases);
+        int sameText = 0;
+        int demanded = 0;
+        List<String> wrong = new ArrayList<>();
+        double worst = 0;
+        try (Forward forward = Forced.open(checkpoint, "cpu", precision, cases)) {
+            for (int i = 0; i < cases.size(); i++) {
+                JsonNode sample = samples.get(i);
+                String as = sample.path("file").asString();
+                Forced c = cases.get(i);
+                float[][] logits = c.logits(forward, () -> {});
+                for (int step = 0; step < c.ids().length; step++) {
+                    double tolerance = bounds == null ? FLOAT32 * largest(logits[step]) + PRINTED : bounds[i] + PRINTED;
+                    JsonNode top = sample.path("top5").get(step);
+                    for (JsonNode t : top) {
+                        double ratio = Math.abs(logits[step][t.get(0).asInt()] - t.get(1).asDouble()) / tolerance;
+                        worst = Math.max(worst, ratio);
+                        if (!(ratio <= 1)) {
+                            wrong.add(as + " step " + step + " id " + t.get(0) + " is " + logits[step][t.get(0).asInt()] + " instead of " + t.get(1));
+                        }
+                    }
+                    double margin = top.get(0).get(1).asDouble() - top.get(1).get(1).asDouble();
+                    if (bounds == null || margin > 2 * tolerance) {
+                        demanded++;
+                        if (best(logits[step]) != c.ids()[step]) {
+                            wrong.add(as + " step " + step + ": " + best(logits[step]) + " instead of " + c.ids()[step] + ", margin " + margin);
+                        }
+                    }
+                }
+                int[] ids = greedy(forward, checkpoint, c);
+                String text = checkpoint.tokenizer().decode(ids);
+                if (text.equals(sample.path("greedy").asString())) {
+                    sameText++;
+                } else {
+                    System.out.println(precision.label() + " reads " + as + " as '" + text + "' instead of '" + sample.path("greedy").asString() + "'");
+                }
+                if (precision == Precision.FLOAT32) {
+                    assertThat(ids).as(as).isEqualTo(c.ids());
+                }
+            }
+        }
+        System.out.printf("nano, %s: %d of %d texts equal, worst logit %.2g of its bound, best id demanded in %d steps%n", precision.label(),
+                sameText, cases.size(), worst, demanded);
+        assertThat(wrong).isEmpty();
+        assertThat(cases).hasSize(24);
+        assertThat(sameText).isGreaterThanOrEqualTo(precision == Precision.FLOAT32 ? 24 : (int) Math.ceil(0.95 * 24));
+        assertThat(demanded).isPositive();
+    }
+
+    private static Forced prepare(Checkpoint checkpoint, JsonNode sample) throws IOException {
+        Tiling tiling = checkpoint.blueprint().tiling();
+        Image image = Image.decode(Files.readAllBytes(NANO.resolve("samples").resolve(sample.path("file").asString())), Decoding.REFERENCE);
+        Tiles tiles = new GridTiler(tiling.tileSize())
+                .cut(image, tiling.minTiles(), tiling.maxTiles(), tiling.thumbnail(), tiling.msac(), NativeResizer.INSTANCE);
+        assertThat(tiles.count()).isEqualTo(sample.path("tiles").asInt());
+        int rows = checkpoint.blueprint().spec().rowsPerTile();
+        Prompt prompt = checkpoint.prompt(null, List.of(), List.of(Part.image(image), Part.text(checkpoint.ocrQuestion())),
+                new int[] {tiles.count() * rows}, checkpoint.blueprint().spec().decoder().context());
+        assertThat(prompt.ids()).isEqualTo(GoldenCase.unrolled(sample.path("prompt_ids_rle")));
+        return new Forced(prompt, tiles.rgb(), tiles.count(), tiles.size(), rows, GoldenCase.ints(sample.path("greedy_ids")));
+    }
+
+    private static int[] greedy(Forward forward, Checkpoint checkpoint, Forced c) {
+        List<Integer> ids = new ArrayList<>();
+        float[] logits = forward.prompt(c.prompt().ids(), c.prompt().visionRow());
+        // The reference stopped at the stop id or at 64; room was made for the recorded answer only.
+        while (true) {
+            int id = best(logits);
+            ids.add(id);
+            if (checkpoint.stopIds().contains(id) || ids.size() == c.ids().length) {
+                return ids.stream().mapToInt(Integer::intValue).toArray();
+            }
+            logits = forward.next(id);
+        }
+    }
+
+    private static int best(float[] logits) {
+        int best = 0;
+        for (int id = 1; id < logits.length; id++) {
+            best = logits[id] > logits[best] ? id : best;
+        }
+        return best;
+    }
+
+    private static double largest(float[] logits) {
+        float[] magnitudes = logits.clone();
+        for (int i = 0; i < magnitudes.length; i++) {
+            magnitudes[i] = Math.abs(magnitudes[i]);
+        }
+        Arrays.sort(magnitudes);
+        return magnitudes[magnitudes.length - 1];
+    }
+}
