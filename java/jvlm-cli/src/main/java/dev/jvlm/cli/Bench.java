@@ -45,7 +45,7 @@ import tools.jackson.databind.ObjectMapper;
         description = {
             "Measures speed and memory.",
             "With --shape: the stages of a published model's shape, with made-up weights, beside what this machine can do at best. Takes"
-                    + " minutes and the memory of the model.",
+                    + " minutes and the memory of the model. --precision may name several there, such as bf16,int8, which is the default.",
             "With --model DIR, or neither: from a 12-megapixel page to the first token and to tokens a second."
         })
 final class Bench implements Callable<Integer> {
@@ -70,34 +70,30 @@ final class Bench implements Callable<Integer> {
     private ModelOptions model;
 
     @Option(
-            names = "--precisions",
-            paramLabel = "P,...",
-            split = ",",
-            defaultValue = "bf16,int8",
-            description = "With --shape: which precisions, of float32, bf16, int8. Default: ${DEFAULT-VALUE}.")
-    private List<String> precisions;
-
-    @Option(
             names = "--stages",
             paramLabel = "S,...",
             split = ",",
             description = "With --shape: which stages, of vision, connector, prefill, decode, preprocess. Default: all.")
-    private List<String> stages = STAGES;
+    private List<String> stages;
 
     @Option(names = "--json", description = "One JSON object.")
     private boolean json;
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        for (String stage : stages) {
-            check(STAGES.contains(stage), "There is no stage '" + stage + "'; there are " + String.join(", ", STAGES));
-        }
-        List<Precision> chosen = precisions.stream().map(Precision::of).toList();
         if (shape == null) {
+            check(stages == null, "--stages needs --shape");
             answers();
             return Main.OK;
         }
         check(SHAPES.containsKey(shape), "There is no shape '" + shape + "'; there are h2ovl-0.8b and h2ovl-2b");
+        check(!model.chosen(), "--shape brings its own weights, context and device; leave out --model, --context and --device");
+        stages = stages == null ? STAGES : stages;
+        for (String stage : stages) {
+            check(STAGES.contains(stage), "There is no stage '" + stage + "'; there are " + String.join(", ", STAGES));
+        }
+        String names = model.precision() == null ? "bf16,int8" : model.precision();
+        List<Precision> chosen = Stream.of(names.split(",")).map(Precision::of).toList();
         Map<String, Object> report = new LinkedHashMap<>();
         report.put("shape", shape);
         report.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());

@@ -18,22 +18,20 @@ final class ModelOptions {
                     + " comes with jvlm.")
     private Path folder;
 
-    @Option(names = "--device", paramLabel = "NAME", defaultValue = "auto", description = "auto or cpu. Default: ${DEFAULT-VALUE}.")
+    @Option(names = "--device", paramLabel = "NAME", description = "auto or cpu. Default: auto.")
     private String device;
 
     @Option(
             names = "--precision",
             paramLabel = "P",
-            defaultValue = "bf16",
-            description = "float32, bf16 or int8 (weights of the decoder only). Default: ${DEFAULT-VALUE}.")
+            description = "float32, bf16 or int8 (weights of the decoder only). Default: bf16.")
     private String precision;
 
     @Option(
             names = "--context",
             paramLabel = "TOKENS",
-            defaultValue = "0",
             description = "The longest prompt and answer together. Default: what the model allows, at most 8192.")
-    private int context;
+    private Integer context;
 
     /** The model's folder, or that of the bundled model. */
     Path folder() {
@@ -55,7 +53,24 @@ final class ModelOptions {
 
     /** @throws JvlmException REQUEST if an option's value is none of those it takes */
     Options options() {
-        return Options.DEFAULT.withDevice(device).withPrecision(Options.Precision.of(precision)).withContext(context);
+        Options options = Options.DEFAULT;
+        if (device != null) {
+            options = options.withDevice(device);
+        }
+        if (precision != null) {
+            options = options.withPrecision(Options.Precision.of(precision));
+        }
+        return context == null ? options : options.withContext(context);
+    }
+
+    /** What --precision says, or null. */
+    String precision() {
+        return precision;
+    }
+
+    /** Whether anything but the precision was chosen. */
+    boolean chosen() {
+        return folder != null || device != null || context != null;
     }
 
     /** Loads the model, with a bar where that takes a while and someone watches; then says what computes which model. */

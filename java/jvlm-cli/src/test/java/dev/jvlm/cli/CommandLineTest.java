@@ -100,7 +100,10 @@ class CommandLineTest {
             {"describe", "--context", "1000000"},
             {"bench", "--shape", "h2ovl-3b"},
             {"bench", "--shape", "h2ovl-2b", "--stages", "vision,dreams"},
-            {"bench", "--shape", "h2ovl-2b", "--precisions", "int4"},
+            {"bench", "--shape", "h2ovl-2b", "--precision", "bf16,int4"},
+            {"bench", "--shape", "h2ovl-2b", "--model", "weights/nano"},
+            {"bench", "--stages", "vision"},
+            {"bench", "--precision", "bf16,int8"},
             {"reed"},
         }) {
             Ran ran = jvlm(args);
