@@ -42,10 +42,10 @@ void Decoder::forward(Ops& ops, Arena& ws, Tensor logits, StepInput in, const st
   auto* cos = static_cast<float*>(ws.take(rows * half * 4));
   auto* sin = static_cast<float*>(ws.take(rows * half * 4));
   Scratch s;
-  s.normed = ws.tensor(act_, rows, spec_.hidden);
-  s.qkv = ws.tensor(act_, rows, spec_.qkv_width());
-  s.att = ws.tensor(act_, rows, spec_.attn_width());
-  s.mid = ws.tensor(act_, rows, spec_.mlp);
+  s.normed = ws.spread(act_, rows, spec_.hidden);
+  s.qkv = ws.spread(act_, rows, spec_.qkv_width());
+  s.att = ws.spread(act_, rows, spec_.attn_width());
+  s.mid = ws.spread(act_, rows, spec_.mlp);
   if (x.data) {
     ops.embed(x, in.token, in.vision_row, in.last_ids, embed_, vision);
     tap("decoder.embed", x);

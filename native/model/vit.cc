@@ -38,10 +38,10 @@ Tensor Vit::forward(Ops& ops, Arena& ws, const uint8_t* rgb, int32_t tiles, Taps
   Tensor x = ws.tensor(Dtype::f32, rows, spec_.hidden);
   const int64_t mark = ws.mark();
   Scratch s;
-  s.normed = ws.tensor(act_, rows, spec_.hidden);
-  s.qkv = ws.tensor(act_, rows, 3LL * spec_.hidden);
-  s.att = ws.tensor(act_, rows, spec_.hidden);
-  s.mid = ws.tensor(act_, rows, spec_.mlp);
+  s.normed = ws.spread(act_, rows, spec_.hidden);
+  s.qkv = ws.spread(act_, rows, 3LL * spec_.hidden);
+  s.att = ws.spread(act_, rows, spec_.hidden);
+  s.mid = ws.spread(act_, rows, spec_.mlp);
   if (x.data) {
     ops.patch_embed(x, rgb, tiles, spec_.image, spec_.patch, patch_, patch_bias_, class_, positions_, spec_.mean, spec_.std);
     tap("vision.embed", x);

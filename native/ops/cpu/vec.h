@@ -33,6 +33,15 @@ inline Vec load(const float* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+#if defined(__AVX512F__)
+// gcc 12 converts vectors of bytes one by one.
+inline Vec load(const uint16_t* p) {
+  return std::bit_cast<Vec>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+}
+inline Vec load(const int8_t* p) {
+  return std::bit_cast<Vec>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
+}
+#else
 inline Vec load(const uint16_t* p) {
   VecH h;
   std::memcpy(&h, p, sizeof h);
@@ -43,6 +52,7 @@ inline Vec load(const int8_t* p) {
   std::memcpy(&b, p, sizeof b);
   return __builtin_convertvector(__builtin_convertvector(b, VecI), Vec);
 }
+#endif
 
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 // Round to nearest even; what comes here is a number.
