@@ -14,8 +14,6 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
-import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.ObjectMapper;
 
 class SamplerTest {
 
@@ -33,72 +31,13 @@ class SamplerTest {
         return Sampling.builder().temperature(1);
     }
 
-    /**
-     * Which ids survive transformers' processors and with what probability. The reference works in float32 throughout, here only the scores
-     * are. Its softmax rounds the difference to the largest score (d: d 2^-24 of the result), exp (within an ulp: 2 x 2^-24) and the
-     * quotient (2^-24); the recorded ones are divided by their sum, which carries the same errors averaged: (d + 3 + mean of (d + 3)) 2^-24
-     * of a probability. Logits are recorded with six decimals, half a unit off at most, which penalty and temperature stretch and which
-     * count twice, in the score and in the sum.
-     *
-     * <p>Sets could differ where a cumulative sum comes within rounding of its limit: the reference adds up to 2,000 float32 probabilities,
-     * here double ones are rounded to float32 once. No recorded case is that close, so all are compared.
-     */
     @Test
     void survivorsAndProbabilitiesAreTheReferences() {
-        JsonNode cases = new ObjectMapper()
-                .readTree(Path.of(System.getProperty("jvlm.root"), "tests/goldens/sampling/sampling.json").toFile());
         List<String> wrong = new ArrayList<>();
-        double worst = 0;
-        for (JsonNode c : cases) {
-            Sampling.Builder b = sampling();
-            for (Map.Entry<String, JsonNode> field : c.path("spec").properties()) {
-                float value = field.getValue().floatValue();
-                switch (field.getKey()) {
-                    case "temperature" -> b.temperature(value);
-                    case "top_k" -> b.topK((int) value);
-                    case "top_p" -> b.topP(value);
-                    case "min_p" -> b.minP(value);
-                    case "typical_p" -> b.typicalP(value);
-                    case "repetition_penalty" -> b.repetitionPenalty(value);
-                    case "no_repeat_ngram_size" -> b.noRepeatNgram((int) value);
-                    default -> throw new IllegalStateException("The case has " + field.getKey());
-                }
-            }
-            int vocabulary = c.path("vocab").asInt();
-            float[] row = new float[vocabulary];
-            for (int i = 0; i < vocabulary; i++) {
-                row[i] = c.path("logits").get(i).floatValue();
-            }
-            Sampling sampling = b.build();
-            double stretch = Math.max(sampling.repetitionPenalty(), 1 / sampling.repetitionPenalty()) / sampling.temperature();
-            Sampler sampler = sampler(sampling, vocabulary);
-            sampler.remember(c.path("previous").valueStream().mapToInt(JsonNode::asInt).toArray());
-            int kept = sampler.survivors(logits(row));
-            String as = c.path("spec") + " over " + vocabulary;
-            if (kept != c.path("kept").asInt()) {
-                wrong.add(as + ": " + kept + " survive, not " + c.path("kept"));
-            }
-            // The twelve likeliest are recorded.
-            assertThat(c.path("probabilities").size()).isEqualTo(Math.min(12, c.path("kept").asInt()));
-            double mean = 0;
-            for (int i = 0; i < kept; i++) {
-                mean += sampler.probability(i, kept) * Math.log(sampler.probability(0, kept) / sampler.probability(i, kept));
-            }
-            int rank = 0;
-            for (Map.Entry<String, JsonNode> p : c.path("probabilities").properties()) {
-                double expected = p.getValue().asDouble();
-                double d = Math.log(sampler.probability(0, kept) / expected);
-                double bound = (d + mean + 6) * 0x1p-24 + 2 * 0.5e-6 * stretch;
-                double ratio = Math.abs(sampler.probability(rank, kept) / expected - 1) / bound;
-                worst = Math.max(worst, ratio);
-                if (sampler.id(rank) != Integer.parseInt(p.getKey()) || !(ratio <= 1)) {
-                    wrong.add(as + ": rank " + rank + " is " + sampler.id(rank) + " with " + sampler.probability(rank, kept) + ", not " + p);
-                }
-                rank++;
-            }
-        }
-        assertThat(wrong).as("the worst difference is " + worst + " of the bound").isEmpty();
-        assertThat(cases.size()).isEqualTo(69);
+        int cases = SamplingVectors.processors(
+                Path.of(System.getProperty("jvlm.root"), "tests/goldens/sampling/sampling.json"), wrong::add);
+        assertThat(wrong).isEmpty();
+        assertThat(cases).isEqualTo(69);
     }
 
     @Test

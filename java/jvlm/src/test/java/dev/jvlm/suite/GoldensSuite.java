@@ -4,6 +4,8 @@ import dev.jvlm.Options.Precision;
 import dev.jvlm.error.JvlmException;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.SeededWeights;
+import dev.jvlm.sampling.SamplingVectors;
+import dev.jvlm.text.Tokenizer;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
@@ -41,6 +43,14 @@ final class GoldensSuite {
                     } catch (IOException | JvlmException | JacksonException | IllegalStateException | IllegalArgumentException e) {
                         differences.add(name, "cannot be run: " + e.getMessage());
                     }
+                } else if (Files.exists(folder.resolve("tiles.json"))) {
+                    parts++;
+                    int cases = TilesGoldens.run(folder.resolve("tiles.json"), differences);
+                    out.println(name + ": " + cases + " cases, " + differences.count() + " differ");
+                } else if (Files.exists(folder.resolve("sampling.json"))) {
+                    parts++;
+                    int cases = sampling(folder, differences);
+                    out.println(name + ": " + cases + " cases, " + differences.count() + " differ");
                 } else if (LATER.contains(name)) {
                     out.println(name + ": not implemented, skipped");
                 }
@@ -80,6 +90,20 @@ final class GoldensSuite {
                 delete(built);
             }
         }
+    }
+
+    private static int sampling(Path folder, Differences differences) throws IOException {
+        int cases = SamplingVectors.processors(folder.resolve("sampling.json"), line -> differences.add("sampling", line));
+        Path rule = folder.resolve("ocr_rule.json");
+        if (Files.exists(rule)) {
+            // The vocabulary that it names is one of the tests' own; alone, for the json beside it holds added tokens.
+            String vocabulary = new ObjectMapper().readTree(rule.toFile()).path("vocabulary").asString();
+            Path alone = Files.createTempDirectory("jvlm-goldens");
+            Files.copy(Path.of(System.getProperty("jvlm.root"), "tests/tokenizers").resolve(vocabulary), alone.resolve("tokenizer.model"));
+            cases += SamplingVectors.ocrRule(rule, Tokenizer.load(alone), line -> differences.add("ocr_rule", line));
+            delete(alone);
+        }
+        return cases;
     }
 
     private static boolean hasWeights(Path folder) throws IOException {
