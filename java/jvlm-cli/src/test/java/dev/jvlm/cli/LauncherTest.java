@@ -43,7 +43,7 @@ class LauncherTest {
         }
         Files.writeString(home.resolve("pom.xml"), "");
         Files.writeString(home.resolve("native/a.cc"), "");
-        script(tools.resolve("mvn"), "echo built >>'" + temp + "/builds'; mkdir -p java/jvlm-cli/target; echo jars >java/jvlm-cli/target/classpath\n"
+        script(tools.resolve("mvn"), "echo built >>'" + temp + "/builds'; mkdir -p java/jvlm-cli/target; echo jar >library.jar; echo \"$PWD/library.jar\" >java/jvlm-cli/target/classpath\n"
                 + "echo '[INFO] --- maven-compiler-plugin:3.14.1:compile (default-compile) @ jvlm ---'");
         for (String name : List.of("g++", "cmake", "make", "apt-get")) {
             script(tools.resolve(name), "exit 1");
@@ -123,6 +123,15 @@ class LauncherTest {
         assertThat(jvlm(home, Map.of()).code).isZero();
         assertThat(builds()).isEqualTo(2);
         assertThat(jvlm(home, Map.of()).err).isEmpty();
+    }
+
+    @Test
+    void aLibraryThatIsGoneIsFetchedAgain() throws Exception {
+        jvlm(home, Map.of());
+        Files.delete(home.resolve("library.jar"));
+        assertThat(jvlm(home, Map.of()).code).isZero();
+        assertThat(builds()).isEqualTo(2);
+        assertThat(home.resolve("library.jar")).exists();
     }
 
     @Test
