@@ -64,7 +64,15 @@ final class Console {
 
     /** What went wrong, in one line; with --verbose also where. */
     void failure(Throwable e) {
-        error(e instanceof JvlmException ? e.getMessage() : "internal error, please report it (-v shows more): " + e);
+        if (e instanceof JvlmException) {
+            error(e.getMessage());
+        } else if (e instanceof OutOfMemoryError) {
+            error("Java's memory is full; give it more with JAVA_TOOL_OPTIONS=-Xmx4g, or fewer pictures at a time");
+        } else if (e instanceof LinkageError) {
+            error("A part of jvlm is missing or does not fit: " + e + ". Build it again");
+        } else {
+            error("internal error, please report it (-v shows more): " + e);
+        }
         stack(e);
     }
 

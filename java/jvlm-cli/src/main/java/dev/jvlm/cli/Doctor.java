@@ -33,9 +33,12 @@ final class Doctor implements Callable<Integer> {
     private static final List<String> FEATURES = List.of("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
             "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8");
 
-    /** A black PNG of one pixel. */
-    private static final String PNG =
-            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==";
+    /** A black JPEG of 8 x 8 pixels: the format that needs OpenCV. */
+    private static final String JPEG = "/9j/4AAQSkZJRgABAgAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAxNDQ0Hyc5PT"
+            + "gyPC4zNDL/wAALCAAIAAgBAREA/8QAHwAAAQUBAQEBAQEAAAAAAAAAAAECAwQFBgcICQoL/8QAtRAAAgEDAwIEAwUFBAQAAAF9AQIDAAQRBRIh"
+            + "MUEGE1FhByJxFDKBkaEII0KxwRVS0fAkM2JyggkKFhcYGRolJicoKSo0NTY3ODk6Q0RFRkdISUpTVFVWV1hZWmNkZWZnaGlqc3R1dnd4eXqDhI"
+            + "WGh4iJipKTlJWWl5iZmqKjpKWmp6ipqrKztLW2t7i5usLDxMXGx8jJytLT1NXW19jZ2uHi4+Tl5ufo6erx8vP09fb3+Pn6/9oACAEBAAA/APn+"
+            + "v//Z";
 
     @ParentCommand
     private Main main;
@@ -176,11 +179,11 @@ final class Doctor implements Callable<Integer> {
 
     private void pictures() {
         try {
-            Image image = Image.decode(Base64.getDecoder().decode(PNG));
-            ok("pictures", "decoded a PNG of " + image.width() + " x " + image.height());
+            Image image = Image.decode(Base64.getDecoder().decode(JPEG));
+            ok("pictures", "decoded a JPEG of " + image.width() + " x " + image.height());
         } catch (JvlmException | LinkageError e) {
             missing("pictures", "the image decoder does not work: " + e.getMessage(),
-                    "Check that the jars of OpenCV with classifier linux-x86_64 are on the class path");
+                    "Check that the jars of opencv and openblas, with and without classifier linux-x86_64, are on the class path");
         }
     }
 

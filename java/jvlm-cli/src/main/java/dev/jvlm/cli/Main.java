@@ -86,6 +86,9 @@ public final class Main implements Runnable {
                 .setExecutionExceptionHandler((e, command, parsed) -> failed(e, console));
         try {
             return line.execute(args);
+        } catch (Error e) { // Java's memory is full, or a jar is missing.
+            console.failure(e);
+            return e instanceof LinkageError || e instanceof OutOfMemoryError ? UNAVAILABLE : INTERNAL;
         } finally {
             console.flush();
         }
