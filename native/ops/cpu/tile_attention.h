@@ -16,7 +16,7 @@
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
 
-constexpr int64_t kQueries = 32, kStretch = 256, kScoreStride = kStretch + 16, kWeightStride = kStretch + 32;   // rows off the same cache sets
+constexpr int64_t kQueries = 32, kStretch = 320, kScoreStride = kStretch + 16, kWeightStride = kStretch + 32;   // rows off the same cache sets
 
 inline int64_t filled(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -112,38 +112,40 @@ struct Running {
   float top = -std::numeric_limits<float>::infinity(), total = 0;
 };
 
-// Row r of a stretch of `keys` keys, of which it sees those from `first` to before `last`.
+// Row r of a stretch of `keys` keys, of which it sees those from `first` to before `last`; `all`: every one.
+template <bool all>
 inline void soften(const TileBench& b, int64_t r, int64_t keys, int64_t first, int64_t last, float scale, int64_t d, Running& running) {
   const float* s = b.score + r * kScoreStride;
   uint16_t* w = b.weight + r * kWeightStride;
   const Vec least = splat(-std::numeric_limits<float>::infinity());
   auto seen = [&](int64_t j) -> Vec {
-    Vec v = load(s + j);
-    if (j < first || j + kLanes > last) {
-      const VecI at = VecI{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + static_cast<int32_t>(j);
-      v = (at >= static_cast<int32_t>(first)) & (at < static_cast<int32_t>(last)) ? v : least;
-    }
-    return v;
+    if constexpr (all) return load(s + j);
+    const VecI at = VecI{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + static_cast<int32_t>(j);
+    return (at >= static_cast<int32_t>(first)) & (at < static_cast<int32_t>(last)) ? load(s + j) : least;
   };
-  // Vectors of which some number is seen.
-  const int64_t from = first / 32 * 32, to = std::min(keys, filled(last, 32));
-  if (first >= last) {
-    std::fill(w, w + keys, uint16_t{0});
-    return;
+  int64_t from = 0, to = keys;
+  if constexpr (!all) {
+    from = first >= last ? keys : first / 32 * 32, to = first >= last ? keys : std::min(keys, filled(last, 32));
+    std::fill(w, w + from, uint16_t{0});
+    std::fill(w + to, w + keys, uint16_t{0});
+    if (first >= last) return;
   }
-  std::fill(w, w + from, uint16_t{0});
-  std::fill(w + to, w + keys, uint16_t{0});
   Vec most = least, most2 = least;
-  for (int64_t j = from; j < to; j += 2 * kLanes) most = max(seen(j), most), most2 = max(seen(j + kLanes), most2);
+  for (int64_t j = from; j < to; j += 2 * kLanes) {
+    most = std::bit_cast<Vec>(_mm512_max_ps(std::bit_cast<__m512>(seen(j)), std::bit_cast<__m512>(most)));
+    most2 = std::bit_cast<Vec>(_mm512_max_ps(std::bit_cast<__m512>(seen(j + kLanes)), std::bit_cast<__m512>(most2)));
+  }
   const float top = std::max(running.top, _mm512_reduce_max_ps(std::bit_cast<__m512>(max(most, most2))) * scale);
   if (top > running.top) {
     const float shrink = std::exp2(running.top - top);
     running.total *= shrink, running.top = top;
-    for (int64_t i = 0; i < d; i += kLanes) store(b.out + r * d + i, load(b.out + r * d + i) * shrink);
+    if (shrink > 0)
+      for (int64_t i = 0; i < d; i += kLanes) store(b.out + r * d + i, load(b.out + r * d + i) * shrink);
   }
   Vec total = splat(0), total2 = splat(0);
+  const Vec shift = splat(-top), factor = splat(scale);
   for (int64_t j = from; j < to; j += 2 * kLanes) {
-    const Vec low = exp2_coarse(seen(j) * scale - top), high = exp2_coarse(seen(j + kLanes) * scale - top);
+    const Vec low = exp2_coarse(seen(j) * factor + shift), high = exp2_coarse(seen(j + kLanes) * factor + shift);
     total += low, total2 += high;
     const Pairs p = to_pairs(low, high);
     std::memcpy(w + j, &p, sizeof p);
@@ -163,8 +165,9 @@ inline void tile_rows(const TileBench& b, int64_t all_keys, int64_t size, float 
   to = filled(to, kTileInputs);
   Running running[kQueries];
   std::fill(b.out, b.out + kQueries * d, 0.f);
-  for (int64_t start = from; start < to; start += kStretch) {
-    const int64_t keys = std::min(kStretch, to - start);
+  const int64_t stretches = (to - from + kStretch - 1) / kStretch, stretch = filled((to - from + stretches - 1) / stretches, kTileInputs);
+  for (int64_t start = from, keys; start < to; start += keys) {
+    keys = std::min(stretch, to - start);
     written();
     for (int64_t j = 0; j < keys; j += kTileInputs) {
       const uint16_t* k = b.keys + (start + j) * d;
@@ -188,8 +191,11 @@ inline void tile_rows(const TileBench& b, int64_t all_keys, int64_t size, float 
       _tile_stored(3, b.score + kGroupRows * kScoreStride + j + kGroupRows, kScoreStride * 4);
     }
     for (int64_t r = 0; r < kQueries; ++r) {
-      const bool there = out_row[r] != nullptr;
-      soften(b, r, keys, there ? std::max<int64_t>(0, first[r] - start) : 0, there ? std::min(keys, last[r] - start) : 0, scale2, d, running[r]);
+      const int64_t begin = out_row[r] ? std::max<int64_t>(0, first[r] - start) : 0, end = out_row[r] ? std::min(keys, last[r] - start) : 0;
+      if (begin == 0 && end == keys)
+        soften<true>(b, r, keys, begin, end, scale2, d, running[r]);
+      else
+        soften<false>(b, r, keys, begin, end, scale2, d, running[r]);
     }
     written();
     for (int64_t i = 0; i < size; i += 2 * kGroupRows) {

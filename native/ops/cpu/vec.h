@@ -69,6 +69,9 @@ inline void put(float* p, float v) { *p = v; }
 inline void put(uint16_t* p, float v) { *p = to_bf16(v); }
 
 inline float sum(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(std::bit_cast<__m512>(v));
+#endif
   float lane[kLanes];
   std::memcpy(lane, &v, sizeof v);
   for (int w = kLanes / 2; w; w /= 2)
