@@ -196,7 +196,7 @@ class Model:
                 out = self.lm(input_ids=torch.tensor([greedy[-1:]]), past_key_values=out.past_key_values, use_cache=True)
 
         samples = [] if vision is None else [[round(v, 5) for v in tile[r, :6].tolist()] for tile in vision
-                                             for r in (0, tile.shape[0] // 2 + 3)]
+                                             for r in (0, min(tile.shape[0] // 2 + 3, tile.shape[0] - 1))]
         return {
             "images": case["images"], "question": case["question"], "history": case.get("history") or [], "system": None, "max_tiles": most,
             "msac": msac, "tiles": [len(t) for t in pictures],
@@ -254,7 +254,9 @@ def main():
         cases = json.loads(o.cases.read_text())["cases"]
     else:
         files = sorted(f.name for f in o.images.iterdir() if f.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"))
-        cases = [{"images": [f], "question": OCR_QUESTION, "max_new": 64} for f in files] + [{"images": [], "question": "What is OCR?"}]
+        own = o.checkpoint / "jvlm.json"                # where the checkpoint brings a question of its own, as weights/nano does
+        question = json.loads(own.read_text())["ocr_question"] if own.exists() else OCR_QUESTION
+        cases = [{"images": [f], "question": question, "max_new": 64} for f in files] + [{"images": [], "question": "What is OCR?"}]
     model = Model(o.checkpoint)
     name = o.name or o.checkpoint.resolve().name
     folder, images = o.out / name, o.out / "images"
