@@ -10,8 +10,10 @@ activations.json, activations.safetensors) and images/; further checkpoints may 
 PROVENANCE.md beside this file.
 
 --cases names a JSON file with a list `cases`, each with `images` (files in PICTURES, in order), `question`, and, if need be, `history`
-([[question, answer], ...]), `max_tiles`, `msac` and `max_new`; `<image>` and a newline mark where a picture stands, else pictures come first. A golden.json is such a
-file. Without it every picture in PICTURES is asked the model's OCR question, and one question comes without a picture.
+([[question, answer], ...]), `max_tiles`, `msac` and `max_new`; `<image>` and a newline mark where a picture stands, else pictures come
+first. A golden.json is such a file. Without it every picture in PICTURES is asked the model's OCR question, and one question comes
+without a picture. Special tokens typed into a question are matched as such here, while jvlm keeps what users write as text: leave
+them out.
 
 Nothing in the checkpoint's folder is executed (no trust_remote_code): the decoder is transformers' Llama or Mistral, the tokenizer its
 LlamaTokenizer, and what H2OVL's own code adds (tiling, vision tower, pixel shuffle, projector, prompt, greedy loop) is written out
@@ -253,7 +255,8 @@ def main():
     if o.cases:
         cases = json.loads(o.cases.read_text())["cases"]
     else:
-        files = sorted(f.name for f in o.images.iterdir() if f.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"))
+        kinds = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+        files = sorted(f.name for f in o.images.iterdir() if f.suffix.lower() in kinds)
         own = o.checkpoint / "jvlm.json"                # where the checkpoint brings a question of its own, as weights/nano does
         question = json.loads(own.read_text())["ocr_question"] if own.exists() else OCR_QUESTION
         cases = [{"images": [f], "question": question, "max_new": 64} for f in files] + [{"images": [], "question": "What is OCR?"}]
@@ -275,7 +278,8 @@ def main():
             keep.save(folder)
         for f in case["images"]:
             shutil.copyfile(o.images / f, images / f)
-        print(f"{name} case {i}: {done[-1]['length']} tokens, {len(done[-1]['greedy_ids'])} generated, {done[-1]['stop']}: {done[-1]['greedy_text']!r}", flush=True)
+        d = done[-1]
+        print(f"{name} case {i}: {d['length']} tokens, {len(d['greedy_ids'])} generated, {d['stop']}: {d['greedy_text']!r}", flush=True)
     golden = {"family": name, "parameters": model.parameters, "tensors": model.names, "cases": done,
               "tokenizer": [{"text": t, "ids": model.tokenizer(t).input_ids} for t in TEXTS]}
     (folder / "golden.json").write_text(json.dumps(golden, ensure_ascii=False))

@@ -44,7 +44,8 @@ public final class Forward implements AutoCloseable {
         int vocabulary = spec.decoder().vocabulary();
         int pages = (context + PAGE_TOKENS - 1) / PAGE_TOKENS;
         Limits limits = new Limits(
-                precision, pages, PAGE_TOKENS, 1, STEP_TOKENS, Math.max(visionRows, ENCODE_TILES * spec.rowsPerTile()), ENCODE_TILES, context);
+                precision, pages, PAGE_TOKENS, 1, STEP_TOKENS, Math.max(visionRows, ENCODE_TILES * spec.rowsPerTile()), ENCODE_TILES,
+                context);
         return new Forward(
                 Engine.open(device, spec.toText(), checkpoint.manifest().toText(), limits, vocabulary, null), limits, vocabulary);
     }

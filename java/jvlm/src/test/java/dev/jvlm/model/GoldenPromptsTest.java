@@ -77,7 +77,8 @@ class GoldenPromptsTest {
         JsonNode samples = JSON.readTree(nano.resolve("samples/samples.json").toFile()).path("samples");
         for (JsonNode sample : samples) {
             int[] rows = {sample.path("tiles").asInt() * checkpoint.blueprint().spec().rowsPerTile()};
-            Prompt prompt = checkpoint.prompt(null, List.of(), List.of(Part.image(PICTURE), Part.text(checkpoint.ocrQuestion())), rows, 1024);
+            List<Part> question = List.of(Part.image(PICTURE), Part.text(checkpoint.ocrQuestion()));
+            Prompt prompt = checkpoint.prompt(null, List.of(), question, rows, 1024);
             String as = sample.path("file").asString();
             assertThat(prompt.ids())
                     .as(as)

@@ -75,7 +75,8 @@ public final class SamplingVectors {
                 double bound = (d + mean + 6) * 0x1p-24 + 2 * 0.5e-6 * stretch;
                 double ratio = Math.abs(sampler.probability(rank, kept) / expected - 1) / bound;
                 if (sampler.id(rank) != Integer.parseInt(p.getKey()) || !(ratio <= 1)) {
-                    differs.accept(as + ": rank " + rank + " is " + sampler.id(rank) + " with " + sampler.probability(rank, kept) + ", not " + p);
+                    differs.accept(
+                            as + ": rank " + rank + " is " + sampler.id(rank) + " with " + sampler.probability(rank, kept) + ", not " + p);
                 }
                 rank++;
             }
@@ -113,8 +114,8 @@ public final class SamplingVectors {
             greedy.remember(ints(c.path("generated")));
             int chosen = greedy.next(FloatBuffer.wrap(row));
             if (!Arrays.equals(ranked, left) || left.length > 0 && chosen != left[0]) {
-                differs.accept("after " + c.path("generated") + ": " + chosen + " is chosen, " + Arrays.toString(ranked) + " lead instead of "
-                        + Arrays.toString(left));
+                differs.accept("after " + c.path("generated") + ": " + chosen + " is chosen, " + Arrays.toString(ranked)
+                        + " lead instead of " + Arrays.toString(left));
             }
         }
         return golden.path("cases").size();

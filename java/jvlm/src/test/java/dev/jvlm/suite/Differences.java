@@ -64,8 +64,8 @@ final class Differences {
         }
         worst.merge(kind, most, Math::max);
         if (most > 1) {
-            add(where, String.format(Locale.ROOT, "%s is %s instead of %s, %.3g times the tolerance of %.3g", place.apply(at), got[at], expected[at],
-                    most, tolerance));
+            add(where, String.format(Locale.ROOT, "%s is %s instead of %s, %.3g times the tolerance of %.3g", place.apply(at), got[at],
+                    expected[at], most, tolerance));
         }
     }
 

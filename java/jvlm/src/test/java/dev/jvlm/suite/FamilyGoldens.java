@@ -65,8 +65,8 @@ final class FamilyGoldens {
         recorded = Activations.read(family);
         JsonNode golden = new ObjectMapper().readTree(family.resolve("golden.json").toFile());
         for (JsonNode text : golden.path("tokenizer")) {
-            differences.sameIds(
-                    name + " tokenizer " + text.path("text"), checkpoint.tokenizer().encode(text.path("text").asString()), ints(text.path("ids")));
+            int[] ids = checkpoint.tokenizer().encode(text.path("text").asString());
+            differences.sameIds(name + " tokenizer " + text.path("text"), ids, ints(text.path("ids")));
         }
         List<Ready> cases = new ArrayList<>();
         for (JsonNode c : golden.path("cases")) {
@@ -249,7 +249,8 @@ final class FamilyGoldens {
     String summary() {
         return precision == Precision.FLOAT32
                 ? steps + " steps"
-                : String.format(Locale.ROOT, "%d steps, logits bounded by %.3g to %.3g, best id demanded in the %d steps with a margin of twice that",
+                : String.format(Locale.ROOT,
+                        "%d steps, logits bounded by %.3g to %.3g, best id demanded in the %d steps with a margin of twice that",
                         steps, leastBound, mostBound, stepsWithMargin);
     }
 }

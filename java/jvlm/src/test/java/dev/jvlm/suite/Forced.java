@@ -38,9 +38,10 @@ record Forced(Prompt prompt, ByteBuffer tiles, int count, int tileSize, int rows
      * the most sensitive step. Errors are sums of very many small ones; beyond five deviations lies one of 1.7 million where they are
      * normal. How sensitive a step is shows in one run more than in another, so the case's worst stands for all.
      *
-     * <p>The deviations are those of {@link FormatNoise}, and where a case is small enough those of the reference device (plain loops, sums in
-     * double, the format's roundings and nothing else), whichever are larger. Both are about the same, over a case (0.8 to 1); but true roundings
-     * differ from token to token, the noise does not, and a step whose attention weighs two keys is more sensitive to the former.
+     * <p>The deviations are those of {@link FormatNoise}, and where a case is small enough those of the reference device (plain loops,
+     * sums in double, the format's roundings and nothing else), whichever are larger. Both are about the same, over a case (0.8 to 1);
+     * but true roundings differ from token to token, the noise does not, and a step whose attention weighs two keys is more
+     * sensitive to the former.
      */
     static double[] bounds(Checkpoint checkpoint, Precision precision, List<Forced> cases) throws IOException {
         List<float[][]> exact = logits(checkpoint, "cpu", Precision.FLOAT32, cases);

@@ -19,8 +19,8 @@ import java.util.Random;
  * What the bf16 and int8 formats do to a model's logits, without running either: the float32 path over weights that are disturbed as the
  * format's roundings disturb the products. It is what the bounds on logits of those precisions are derived from.
  *
- * <p>With bf16, numbers are rounded where they pass between operations (native/ops/ops.h): the input of every product, and queries, keys and
- * values behind theirs. Eight significant bits, to nearest: a number m 2^e, 1 <= m < 2, gets an error uniform in [-1, 1] 2^-8 2^e, which
+ * <p>With bf16, numbers are rounded where they pass between operations (native/ops/ops.h): the input of every product, and queries,
+ * keys and values behind theirs. Eight significant bits, to nearest: a number m 2^e, 1 <= m < 2, gets an error uniform in [-1, 1] 2^-8 2^e, which
  * relative to it has the mean square 2^-16 / 3 / m^2; over mantissas, which are distributed as 1/m, that is 2^-16 / 3 times 3 / (8 ln 2),
  * so 0.735 2^-8 / sqrt(3) in the root. Rounding the input x of a product y = W x is the same as an error of each column of W; rounding
  * its output, of each row. So each product gets one such factor a column, and those of queries, keys and values factors a row as well. The
@@ -61,11 +61,11 @@ final class FormatNoise {
     /**
      * A copy of a checkpoint whose products are disturbed.
      *
-     * @param file gets the weights, as float32
+     * @param file an existing file that gets the weights, as float32
      */
     static Checkpoint disturbed(Checkpoint c, Precision format, long seed, Path file) throws IOException {
         List<Piece> pieces = new ArrayList<>();
-        try (FileChannel out = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE, StandardOpenOption.TRUNCATE_EXISTING)) {
+        try (FileChannel out = FileChannel.open(file, StandardOpenOption.WRITE, StandardOpenOption.TRUNCATE_EXISTING)) {
             for (Piece piece : c.manifest().pieces()) {
                 if (!isProduct(piece.target())) {
                     pieces.add(piece);
@@ -88,7 +88,8 @@ final class FormatNoise {
                 for (int i = 0; i < w.length; i++) {
                     bytes.putFloat((float) (w[i] * row[i / columns] * column[i % columns]));
                 }
-                pieces.add(new Piece(piece.target(), piece.firstRow(), piece.rows(), piece.columns(), "F32", file.toString(), out.position()));
+                pieces.add(new Piece(
+                        piece.target(), piece.firstRow(), piece.rows(), piece.columns(), "F32", file.toString(), out.position()));
                 bytes.flip();
                 while (bytes.hasRemaining()) {
                     out.write(bytes);

@@ -59,14 +59,16 @@ class NanoTest {
                         double ratio = Math.abs(logits[step][t.get(0).asInt()] - t.get(1).asDouble()) / tolerance;
                         worst = Math.max(worst, ratio);
                         if (!(ratio <= 1)) {
-                            wrong.add(as + " step " + step + " id " + t.get(0) + " is " + logits[step][t.get(0).asInt()] + " instead of " + t.get(1));
+                            float got = logits[step][t.get(0).asInt()];
+                            wrong.add(as + " step " + step + " id " + t.get(0) + " is " + got + " instead of " + t.get(1));
                         }
                     }
                     double margin = top.get(0).get(1).asDouble() - top.get(1).get(1).asDouble();
                     if (bounds == null || margin > 2 * tolerance) {
                         demanded++;
                         if (best(logits[step]) != c.ids()[step]) {
-                            wrong.add(as + " step " + step + ": " + best(logits[step]) + " instead of " + c.ids()[step] + ", margin " + margin);
+                            wrong.add(as + " step " + step + ": " + best(logits[step]) + " instead of " + c.ids()[step] + ", margin "
+                                    + margin);
                         }
                     }
                 }
@@ -75,15 +77,16 @@ class NanoTest {
                 if (text.equals(sample.path("greedy").asString())) {
                     sameText++;
                 } else {
-                    System.out.println(precision.label() + " reads " + as + " as '" + text + "' instead of '" + sample.path("greedy").asString() + "'");
+                    System.out.println(
+                            precision.label() + " reads " + as + " as '" + text + "' instead of '" + sample.path("greedy").asString() + "'");
                 }
                 if (precision == Precision.FLOAT32) {
                     assertThat(ids).as(as).isEqualTo(c.ids());
                 }
             }
         }
-        System.out.printf("nano, %s: %d of %d texts equal, worst logit %.2g of its bound, best id demanded in %d steps%n", precision.label(),
-                sameText, cases.size(), worst, demanded);
+        System.out.printf("nano, %s: %d of %d texts equal, worst logit %.2g of its bound, best id demanded in %d steps%n",
+                precision.label(), sameText, cases.size(), worst, demanded);
         assertThat(wrong).isEmpty();
         assertThat(cases).hasSize(24);
         assertThat(sameText).isGreaterThanOrEqualTo(precision == Precision.FLOAT32 ? 24 : (int) Math.ceil(0.95 * 24));
