@@ -111,12 +111,13 @@ final class Ask implements Callable<Integer> {
         Console console = main.console();
         request(maxTokens).text(question).build(); // What is out of range is known before the model is loaded.
         try (Jvlm vlm = model.open(console)) {
+            int longest = OutputOptions.longest(maxTokens, LONGEST, vlm.context());
             Map<String, Object> object = new LinkedHashMap<>();
             object.put("question", question);
             object.put("pictures", pictures.stream().map(Path::toString).toList());
             Path current = null;
             try {
-                Request.Builder request = request(maxTokens == null ? Math.min(LONGEST, vlm.context()) : maxTokens);
+                Request.Builder request = request(longest);
                 for (Path file : pictures) {
                     current = file;
                     request.image(picture.read(file));

@@ -56,13 +56,14 @@ final class Ocr implements Callable<Integer> {
         Console console = main.console();
         output.request(picture.request().text("?"), maxTokens).build(); // What is out of range is known before the model is loaded.
         try (Jvlm vlm = model.open(console)) {
+            int longest = OutputOptions.longest(maxTokens, LONGEST, vlm.context());
             Deque<Pending> pending = new ArrayDeque<>();
             try {
                 for (Path file : pictures) {
                     if (pending.size() == AHEAD) {
                         report(pending.remove(), vlm);
                     }
-                    pending.add(new Pending(file, submit(vlm, file)));
+                    pending.add(new Pending(file, submit(vlm, file, longest)));
                 }
                 while (!pending.isEmpty()) {
                     report(pending.remove(), vlm);
@@ -75,10 +76,9 @@ final class Ocr implements Callable<Integer> {
         return failed ? Main.FAILED : Main.OK;
     }
 
-    private CompletableFuture<Answer> submit(Jvlm vlm, Path file) {
+    private CompletableFuture<Answer> submit(Jvlm vlm, Path file, int longest) {
         try {
             Request.Builder request = picture.request().image(picture.read(file)).text(vlm.ocrQuestion()).mode(Request.Mode.OCR);
-            int longest = maxTokens == null ? Math.min(LONGEST, vlm.context()) : maxTokens;
             return vlm.submit(output.request(request, longest).build());
         } catch (JvlmException e) {
             return CompletableFuture.failedFuture(e);

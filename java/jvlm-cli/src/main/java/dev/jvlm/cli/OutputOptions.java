@@ -34,6 +34,15 @@ final class OutputOptions {
         return request.logprobs(logprobs);
     }
 
+    /** The longest answer: what was asked for, or the default as far as the context goes. */
+    static int longest(Integer maxTokens, int byDefault, int context) {
+        if (maxTokens != null && maxTokens > context) {
+            throw new JvlmException(
+                    JvlmException.Code.REQUEST, "--max-tokens is " + maxTokens + "; the context holds " + context + " tokens in all");
+        }
+        return maxTokens == null ? Math.min(byDefault, context) : maxTokens;
+    }
+
     void put(Map<String, Object> object, Answer answer, String device, Map<String, Object> model) {
         object.put("text", answer.text());
         object.put("ids", answer.ids());

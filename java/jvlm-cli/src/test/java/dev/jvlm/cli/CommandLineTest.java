@@ -260,6 +260,16 @@ class CommandLineTest {
     }
 
     @Test
+    void anAnswerLongerThanTheContextIsRefusedWithBothNumbers() {
+        for (String[] args : new String[][] {{"ocr", "--max-tokens", "1025", file(8)}, {"ask", "--max-tokens", "1025", "What?", file(8)}}) {
+            Ran ran = jvlm(args);
+            assertThat(ran.code).isEqualTo(64);
+            assertThat(ran.out).isEmpty();
+            assertThat(ran.err).contains("1025").contains("1024");
+        }
+    }
+
+    @Test
     void askWithABrokenPictureFails() throws IOException {
         Path broken = Files.writeString(temp.resolve("broken.png"), "no picture");
         Ran ran = jvlm("ask", "--json", "What?", file(0), broken.toString());
