@@ -2,7 +2,7 @@
 """Times what others make of the same shapes, beside jvlm, in one run on this machine.
 
     python3 -m venv peers && peers/bin/pip install -r tests/bench/peers/requirements.txt
-    peers/bin/python tests/bench/peers/peers.py [--shape h2ovl-0.8b] [--threads N] [--only torch,openvino,jvlm] [--out FILE]
+    peers/bin/python tests/bench/peers/peers.py [--shape h2ovl-0.8b] [--threads N] [--only jvlm,torch,openvino,llama_cpp] [--out FILE]
 
 Shapes come from tests/configs; weights are random, of the size that trained ones have. Stages: the vision tower over one tile (tower only,
 without the connector), a prompt of 1,800 tokens, one token behind 1,800. jvlm's own stages are those of `jvlm bench` (tower and connector; a
@@ -19,6 +19,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -176,6 +177,91 @@ def measure_openvino(s, threads):
     return rows
 
 
+def write_gguf(s, kind, path):
+    """A decoder of this shape with random weights, as llama.cpp reads it: matrices in q4_0, q8_0 or bf16."""
+    import gguf
+    import numpy
+
+    quantisation = {"q4_0": gguf.GGMLQuantizationType.Q4_0, "q8_0": gguf.GGMLQuantizationType.Q8_0,
+                    "bf16": gguf.GGMLQuantizationType.BF16}[kind]
+    random, writer = numpy.random.default_rng(1), gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(s.dlayers)
+    writer.add_context_length(8192)
+    writer.add_embedding_length(s.H)
+    writer.add_feed_forward_length(s.dmlp)
+    writer.add_head_count(s.dheads)
+    writer.add_head_count_kv(s.kv)
+    writer.add_key_length(s.D)
+    writer.add_value_length(s.D)
+    writer.add_rope_dimension_count(s.D)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(s.vocabulary)
+    writer.add_tokenizer_model("no_vocab")
+
+    def matrix(name, n, k):
+        values = random.standard_normal((n, k), numpy.float32) * numpy.float32(k**-0.5)
+        writer.add_tensor(name, gguf.quants.quantize(values, quantisation), raw_dtype=quantisation)
+
+    def gain(name):
+        writer.add_tensor(name, numpy.ones(s.H, numpy.float32))
+
+    matrix("token_embd.weight", s.vocabulary, s.H)
+    matrix("output.weight", s.vocabulary, s.H)
+    gain("output_norm.weight")
+    for i in range(s.dlayers):
+        at = f"blk.{i}."
+        gain(at + "attn_norm.weight")
+        gain(at + "ffn_norm.weight")
+        matrix(at + "attn_q.weight", s.dheads * s.D, s.H)
+        matrix(at + "attn_k.weight", s.kv * s.D, s.H)
+        matrix(at + "attn_v.weight", s.kv * s.D, s.H)
+        matrix(at + "attn_output.weight", s.H, s.dheads * s.D)
+        matrix(at + "ffn_gate.weight", s.dmlp, s.H)
+        matrix(at + "ffn_up.weight", s.dmlp, s.H)
+        matrix(at + "ffn_down.weight", s.H, s.dmlp)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def measure_llama(s, threads):
+    import llama_cpp
+
+    llama_cpp.llama_backend_init()
+    rows, size = [], {"q4_0": 18 / 32, "q8_0": 34 / 32, "bf16": 2}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("q4_0", "q8_0", "bf16"):
+            path = os.path.join(folder, "decoder.gguf")
+            write_gguf(s, kind, path)
+            model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+            params = llama_cpp.llama_context_default_params()
+            params.n_ctx, params.n_batch, params.n_ubatch = 2048, PROMPT, 512
+            params.n_threads = params.n_threads_batch = threads
+            context = llama_cpp.llama_init_from_model(model, params)
+            memory = llama_cpp.llama_get_memory(context)
+            batch = llama_cpp.llama_batch_init(PROMPT, 0, 1)
+
+            def decode(first, count):
+                # What lies behind `first` is forgotten: each run writes it anew.
+                llama_cpp.llama_memory_seq_rm(memory, 0, first, -1)
+                batch.n_tokens = count
+                for i in range(count):
+                    batch.token[i], batch.pos[i] = (first + i) % s.vocabulary, first + i
+                    batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, i == count - 1
+                if llama_cpp.llama_decode(context, batch):
+                    raise RuntimeError("llama_decode failed")
+
+            who = f"llama.cpp ({llama_cpp.__version__}) {kind}"
+            rows.append(row(who, "prefill", median_time(lambda: decode(0, PROMPT)), s.prompt_flop(PROMPT), "FLOP"))
+            rows.append(row(who, "decode", median_time(lambda: decode(PROMPT, 1)), s.step_bytes(PROMPT, size[kind]), "bytes"))
+            llama_cpp.llama_batch_free(batch)
+            llama_cpp.llama_free(context)
+            llama_cpp.llama_model_free(model)
+    return rows
+
+
 def measure_jvlm(shape):
     command = [str(ROOT / "jvlm"), "bench", "--json", "--shape", shape, "--stages", "vision,prefill,decode"]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -189,11 +275,14 @@ def measure_jvlm(shape):
     return rows, report["ceilings"]
 
 
+PEERS = {"torch": measure_torch, "openvino": measure_openvino, "llama_cpp": measure_llama}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=CONFIGS, default="h2ovl-0.8b")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="jvlm,torch,openvino")
+    parser.add_argument("--only", default="jvlm,torch,openvino,llama_cpp")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "tests/bench/results" / "peers.json")
     args = parser.parse_args()
     shape, rows, ceilings = Shape(args.shape), [], None
@@ -201,8 +290,8 @@ def main():
         if who == "jvlm":
             own, ceilings = measure_jvlm(args.shape)
             rows += own
-        elif who in ("torch", "openvino") and importlib.util.find_spec(who):
-            rows += {"torch": measure_torch, "openvino": measure_openvino}[who](shape, args.threads)
+        elif who in PEERS and importlib.util.find_spec(who):
+            rows += PEERS[who](shape, args.threads)
         else:
             print(f"not measured: {who} is not installed", file=sys.stderr)
     best = {stage: max((r["giga_per_second"] for r in rows if r["stage"] == stage and r["who"].startswith("jvlm")), default=None)
