@@ -23,6 +23,7 @@ using namespace cpu;
 
 // Products of at most so many rows read each weight once for all of them; more rows are worth packing.
 constexpr int64_t kMatvecRows = 16;
+constexpr int64_t kPackedRows = 2;                        // tiles take over sooner
 // Rows of a weight matrix that are widened at a time: the panel and its sums stay in the caches.
 constexpr int64_t kPanelRows = 512;
 
@@ -89,7 +90,7 @@ class CpuOps : public Ops {
       for (int64_t group = first / kGroupRows; group <= (first + rows - 1) / kGroupRows; ++group) {
         const int64_t begin = std::max(first, group * kGroupRows), end = std::min(first + rows, (group + 1) * kGroupRows);
         for (int64_t i = 0; i < w.k; ++i)
-          for (int64_t r = begin; r < end; ++r) to[packed_index(r, i, w.k)] = from[(r - first) * w.k + i];
+          for (int64_t r = begin; r < end; ++r) to[packed_index(w.dtype, r, i, w.k)] = from[(r - first) * w.k + i];
       }
     };
     void* to = const_cast<void*>(w.data);
@@ -180,7 +181,7 @@ class CpuOps : public Ops {
 
   void matmul_gate(Tensor out, Tensor x, const Matrix& w, Act act) override {
     const int64_t m = w.n / 2;
-    if (x.rows <= kMatvecRows) {
+    if (x.rows <= (w.packed ? kPackedRows : kMatvecRows)) {
       matvec(x, w);
       rows_.finish_gate(out, sum_, w.n, w.scale, act);
       return;
@@ -292,7 +293,7 @@ class CpuOps : public Ops {
   }
 
   void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end) {
-    if (x.rows <= kMatvecRows) {
+    if (x.rows <= (w.packed ? kPackedRows : kMatvecRows)) {
       matvec(x, w);
       finish(out, sum_, w.n, w.scale, end, 0);
       return;

@@ -127,11 +127,9 @@ struct Pending {
 // Lines of memory that will be read next, a few a step.
 struct Ahead {
   const char *at = nullptr, *end = nullptr;
+  int64_t bytes = 128;                                    // a step
   void step() {
-    if (at >= end) return;
-    _mm_prefetch(at, _MM_HINT_T1);
-    _mm_prefetch(at + 64, _MM_HINT_T1);
-    at += 128;
+    for (const char* to = std::min(at + bytes, end); at < to; at += 64) _mm_prefetch(at, _MM_HINT_T1);
   }
 };
 
@@ -163,11 +161,34 @@ void block(const uint16_t* x, int64_t stride, const uint16_t* first, const uint1
   if (two_rows && two_groups) _tile_stored(3, pending.sum + kGroupRows * width + kGroupRows, width * 4);
 }
 
-// int8 to bf16, which holds every such integer.
+// int8 to bf16, which holds every such integer: both bytes of the magnitude's out of a table, then the sign.
+struct Widening {
+  __m512i low[2], high[2];
+  Widening() {
+    alignas(64) uint8_t bytes[2][128];
+    for (int v = 0; v < 128; ++v) {
+      const uint16_t h = to_bf16(static_cast<float>(v));
+      bytes[0][v] = static_cast<uint8_t>(h), bytes[1][v] = static_cast<uint8_t>(h >> 8);
+    }
+    for (int i = 0; i < 2; ++i) low[i] = _mm512_load_si512(bytes[0] + 64 * i), high[i] = _mm512_load_si512(bytes[1] + 64 * i);
+  }
+  // 64 bytes to two pairs of inputs for sixteen rows.
+  void operator()(Pairs& a, Pairs& b, const int8_t* from) const {
+    const __m512i q = _mm512_loadu_si512(from), magnitude = _mm512_abs_epi8(q);
+    const __m512i l = _mm512_permutex2var_epi8(low[0], magnitude, low[1]);
+    // h | (q & 0x80)
+    const __m512i h = _mm512_ternarylogic_epi32(_mm512_permutex2var_epi8(high[0], magnitude, high[1]), q, _mm512_set1_epi8(-128), 0xf8);
+    a = std::bit_cast<Pairs>(_mm512_unpacklo_epi8(l, h)), b = std::bit_cast<Pairs>(_mm512_unpackhi_epi8(l, h));
+  }
+};
+
 void widen(uint16_t* out, const int8_t* from, int64_t count) {
-  for (int64_t i = 0; i < count; i += 32) {
-    const Pairs p = to_pairs(load(from + i), load(from + i + 16));
-    std::memcpy(out + i, &p, sizeof p);
+  const Widening widening;
+  for (int64_t i = 0; i < count; i += 64) {
+    Pairs a, b;
+    widening(a, b, from + i);
+    std::memcpy(out + i, &a, sizeof a);
+    std::memcpy(out + i + 32, &b, sizeof b);
   }
 }
 
@@ -229,7 +250,10 @@ void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distan
           if (p + 1 < end) {
             const char* next[2] = {group((p + 1) * step), group((p + 1) * step + distance)};
             for (int i = 0; i < 2; ++i)
-              if (next[i]) ahead[i].at = next[i], ahead[i].end = next[i] + tiles * kTileNumbers * size;
+              if (next[i]) {
+                ahead[i].at = next[i], ahead[i].end = next[i] + tiles * kTileNumbers * size;
+                if (to - from <= kBlockRows) ahead[i].bytes = kTileNumbers * size;
+              }
           }
           const uint16_t *b0 = reinterpret_cast<const uint16_t*>(first), *b1 = reinterpret_cast<const uint16_t*>(second);
           if (narrow) {
@@ -283,59 +307,71 @@ void gate(Tensor out, Tensor x, const Matrix& w, Act act, void* scratch) {
 
 // ---- few rows ------------------------------------------------------------------------------------------------------------------------
 
-inline Pairs weights_of(const uint16_t* w) { return load_pairs(w); }
-inline Pairs weights_of(const int8_t* w) { return to_pairs(load(w), load(w + 16)); }
+constexpr int64_t kFetchAhead = 2048;                     // bytes
+
+// Two pairs of inputs for sixteen rows.
+struct Two {
+  void operator()(Pairs& a, Pairs& b, const uint16_t* from) const { a = load_pairs(from), b = load_pairs(from + 32); }
+};
 
 // Sixteen outputs of `count` rows of x.
-template <int count, class W>
-void dot(float* out, int64_t stride, int64_t outputs, const W* w, const uint16_t* x, int64_t x_stride, int64_t k) {
-  constexpr int chains = count == 1 ? 4 : 2;
-  Vec acc[count][chains] = {};
-  auto pair = [&](int64_t p, int c, int64_t length) {
-    const Pairs weight = weights_of(w + p * 2 * kGroupRows);
+template <int count, class W, class Read>
+void dot(float* out, int64_t stride, int64_t outputs, const W* w, const uint16_t* x, int64_t x_stride, int64_t k, const Read& read) {
+  Vec even[count] = {}, odd[count] = {};
+  auto times = [&](Vec* acc, Pairs weight, int64_t p) {
     for (int t = 0; t < count; ++t) {
-      uint32_t both = 0;
-      std::memcpy(&both, x + t * x_stride + 2 * p, static_cast<size_t>(length) * 2);
-      acc[t][c] = dot_pairs(acc[t][c], weight, Pairs{} + both);
+      uint32_t both;
+      std::memcpy(&both, x + t * x_stride + 2 * p, 4);
+      acc[t] = dot_pairs(acc[t], weight, Pairs{} + both);
     }
   };
+  Pairs a, b;
   int64_t p = 0;
-  for (; p + 4 <= k / 2; p += 4) {
-    _mm_prefetch(reinterpret_cast<const char*>(w + p * 2 * kGroupRows) + 2048, _MM_HINT_T0);
-    if (sizeof(W) == 2) _mm_prefetch(reinterpret_cast<const char*>(w + p * 2 * kGroupRows) + 2048 + 128, _MM_HINT_T0);
-    for (int c = 0; c < 4; ++c) pair(p + c, c % chains, 2);
+  for (; p + 2 <= k / 2; p += 2) {
+    const W* at = w + p * 2 * kGroupRows;
+    _mm_prefetch(reinterpret_cast<const char*>(at) + kFetchAhead, _MM_HINT_T0);
+    if (sizeof(W) == 2) _mm_prefetch(reinterpret_cast<const char*>(at) + kFetchAhead + 64, _MM_HINT_T0);
+    read(a, b, at);
+    times(even, a, p);
+    times(odd, b, p + 1);
   }
-  for (; p < k / 2; ++p) pair(p, 0, 2);
-  if (k % 2) pair(p, 0, 1);
-  for (int t = 0; t < count; ++t) {
-    Vec all = acc[t][0] + acc[t][1];
-    if constexpr (chains == 4) all += acc[t][2] + acc[t][3];
-    store_some(out + t * stride, first_lanes(outputs), all);
+  if (2 * p < k) {                                        // one to three inputs more; the weights beyond are zero
+    read(a, b, w + p * 2 * kGroupRows);
+    for (int t = 0; t < count; ++t) {
+      uint16_t rest[4] = {};
+      std::memcpy(rest, x + t * x_stride + 2 * p, static_cast<size_t>(k - 2 * p) * 2);
+      uint32_t both[2];
+      std::memcpy(both, rest, sizeof both);
+      even[t] = dot_pairs(even[t], a, Pairs{} + both[0]);
+      odd[t] = dot_pairs(odd[t], b, Pairs{} + both[1]);
+    }
   }
+  for (int t = 0; t < count; ++t) store_some(out + t * stride, first_lanes(outputs), even[t] + odd[t]);
 }
 
-template <class W>
+template <class Read, class W>
 void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* data) {
+  const Read read;
   const int64_t groups = (w.n + kGroupRows - 1) / kGroupRows, length = packed_numbers(kGroupRows, w.k);
 #pragma omp parallel for schedule(static)
   for (int64_t g = 0; g < groups; ++g) {
     const W* group = data + g * length;
     const int64_t outputs = std::min(kGroupRows, w.n - g * kGroupRows);
     int64_t t = 0;
-    for (; t + 4 <= x.rows; t += 4) dot<4>(out + t * stride + g * kGroupRows, stride, outputs, group, x.row<uint16_t>(t), x.stride, w.k);
+    for (; t + 4 <= x.rows; t += 4) dot<4>(out + t * stride + g * kGroupRows, stride, outputs, group, x.row<uint16_t>(t), x.stride, w.k, read);
     float* to = out + t * stride + g * kGroupRows;
     const uint16_t* rest = x.row<uint16_t>(t);
-    if (x.rows - t == 3) dot<3>(to, stride, outputs, group, rest, x.stride, w.k);
-    if (x.rows - t == 2) dot<2>(to, stride, outputs, group, rest, x.stride, w.k);
-    if (x.rows - t == 1) dot<1>(to, stride, outputs, group, rest, x.stride, w.k);
+    if (x.rows - t == 3) dot<3>(to, stride, outputs, group, rest, x.stride, w.k, read);
+    if (x.rows - t == 2) dot<2>(to, stride, outputs, group, rest, x.stride, w.k, read);
+    if (x.rows - t == 1) dot<1>(to, stride, outputs, group, rest, x.stride, w.k, read);
   }
 }
 
 void matvec(float* out, int64_t stride, Tensor x, const Matrix& w) {
   if (w.dtype == Dtype::i8)
-    rows_of(out, stride, x, w, static_cast<const int8_t*>(w.data));
+    rows_of<Widening>(out, stride, x, w, static_cast<const int8_t*>(w.data));
   else
-    rows_of(out, stride, x, w, static_cast<const uint16_t*>(w.data));
+    rows_of<Two>(out, stride, x, w, static_cast<const uint16_t*>(w.data));
 }
 
 }  // namespace
