@@ -194,6 +194,19 @@ class JvlmTest {
     }
 
     @Test
+    void f14_picturesOfEqualBytesAndOtherShapesAreOthers() {
+        byte[] rgb = new byte[3 * 120 * 60];
+        new java.util.Random(14).nextBytes(rgb);
+        Request wide = read(Image.of(120, 60, rgb)).maxTokens(8).build();
+        Request tall = read(Image.of(60, 120, rgb)).maxTokens(8).build();
+        List<Answer> together = vlm.generateAll(List.of(wide, tall, wide, tall));
+        assertThat(together.get(0).ids()).isEqualTo(together.get(2).ids()).isEqualTo(vlm.generate(wide).ids());
+        assertThat(together.get(1).ids()).isEqualTo(together.get(3).ids()).isEqualTo(vlm.generate(tall).ids());
+        assertThat(vlm.generate(read(Image.of(120, 60, rgb)).logprobs(1).maxTokens(1).build()).logprobs())
+                .isNotEqualTo(vlm.generate(read(Image.of(60, 120, rgb)).logprobs(1).maxTokens(1).build()).logprobs());
+    }
+
+    @Test
     void f16_tooManyPicturesAreRefusedByTheirTokens() {
         List<Part> parts = new ArrayList<>(Collections.nCopies(200, Part.image(line)));
         Request.Builder many = Request.builder();

@@ -80,7 +80,7 @@ class CommandLineTest {
     }
 
     @Test
-    void whatIsWrongOnTheCommandLineIsSaidBeforeAnyModelIsLoaded() {
+    void f43_whatIsWrongOnTheCommandLineIsSaidBeforeAnyModelIsLoaded() {
         for (String[] args : new String[][] {
             {"ocr"},
             {"ocr", "--max-tokens", "many", "a.png"},
