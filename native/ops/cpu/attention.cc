@@ -369,6 +369,17 @@ void prompt<uint16_t>(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, f
 
 #endif
 
+// mean (vectors * kLanes) = mean * shrink + the sum of `count` values, each times its score. A sum for every vector at once: one after the
+// other they would wait for their own additions.
+template <int vectors, class T>
+void add_values(float* mean, float shrink, const float* score, const T* values, int64_t size, int64_t count) {
+  Vec acc[vectors];
+  for (int v = 0; v < vectors; ++v) acc[v] = load(mean + v * kLanes) * shrink;
+  for (int64_t j = 0; j < count; ++j)
+    for (int v = 0; v < vectors; ++v) acc[v] += score[j] * load(values + j * size + v * kLanes);
+  for (int v = 0; v < vectors; ++v) store(mean + v * kLanes, acc[v]);
+}
+
 // A part of the keys of one token, for the query heads of one key/value head: unnormalised means, their weights' sum and the largest score.
 template <class T>
 void part(float* result, const float* query, const KvCache& c, int64_t group, float scale, const Step& step, int32_t s, int64_t kv,
@@ -410,16 +421,16 @@ void part(float* result, const float* query, const KvCache& c, int64_t group, fl
       }
       mean[d] = mean[d] * shrink + sum(total);
       mean[d + 1] = now;
-      for (int64_t i = 0; i < d; i += kLanes) {
+      int64_t i = 0;
+      for (; i + 4 * kLanes <= size; i += 4 * kLanes) add_values<4>(mean + i, shrink, score, values + i, size, count);
+      for (; i + 2 * kLanes <= size; i += 2 * kLanes) add_values<2>(mean + i, shrink, score, values + i, size, count);
+      for (; i + kLanes <= size; i += kLanes) add_values<1>(mean + i, shrink, score, values + i, size, count);
+      if (i < size) {
         Vec acc = load(mean + i) * shrink;
-        if (i + kLanes <= size) {
-          for (int64_t j = 0; j < count; ++j) acc += score[j] * load(values + j * size + i);
-        } else {
-          std::fill(rest, rest + kLanes, 0.f);
-          for (int64_t j = 0; j < count; ++j) {
-            for (int64_t l = 0; i + l < size; ++l) rest[l] = one(values[j * size + i + l]);
-            acc += score[j] * load(rest);
-          }
+        std::fill(rest, rest + kLanes, 0.f);
+        for (int64_t j = 0; j < count; ++j) {
+          for (int64_t l = 0; i + l < size; ++l) rest[l] = one(values[j * size + i + l]);
+          acc += score[j] * load(rest);
         }
         store(mean + i, acc);
       }
