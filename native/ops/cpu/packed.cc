@@ -219,7 +219,7 @@ template <class Ends>
 void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distance, bool in_parts, void* scratch, Ends&& ends) {
   const int64_t all = (w.k + kTileInputs - 1) / kTileInputs, groups = (w.n + kGroupRows - 1) / kGroupRows;
   const int64_t parts = in_parts ? (all + kMostTiles - 1) / kMostTiles : 1, part = (all + parts - 1) / parts;
-  const int64_t slab = std::max(second_cache() / 2 / (part * kTileInputs * 2), 2 * kBlockRows), slabs = std::max<int64_t>(1, (x.rows + slab / 2) / slab);
+  const int64_t slab = std::max(second_cache() * 3 / 8 / (part * kTileInputs * 2), 2 * kBlockRows), slabs = std::max<int64_t>(1, (x.rows + slab / 2) / slab);
   const int64_t even = (x.rows + slabs - 1) / slabs, rows = (even + kBlockRows - 1) / kBlockRows * kBlockRows;
   const int64_t threads = omp_get_max_threads(), chunks = std::min(panels, threads * (parts > 1 ? 1 : 4));
   const int64_t size = size_of(w.dtype);
