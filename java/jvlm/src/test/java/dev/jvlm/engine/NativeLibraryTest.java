@@ -94,7 +94,9 @@ class NativeLibraryTest {
                 .filter(p -> !Path.of(p).equals(CLASSES))
                 .forEach(path::add);
         command.addAll(List.of("-cp", String.join(File.pathSeparator, path), Child.class.getName()));
-        Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+        ProcessBuilder java = new ProcessBuilder(command).redirectErrorStream(true);
+        java.environment().keySet().removeAll(List.of("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")); // Java says that it has picked them up.
+        Process process = java.start();
         String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         return new Ran(process.waitFor(), out);
     }
