@@ -1,5 +1,6 @@
 // One case list for every operation, run on a backend against `reference`: all instruction sets of this machine, both kinds of product.
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "check.h"
@@ -89,6 +90,22 @@ void products(Pair& p) {
         p.reference->matmul_gate(want, x, gate.matrix, Act::silu);
         compare("matmul_gate" + name, got, want, static_cast<double>(k), 12, 2e-6);
       }
+}
+
+// An output of whole lines that outgrows the second cache, which tiles write past it.
+void large_product(Pair& p) {
+  constexpr int64_t t = 1025, k = 40, n = 4096;
+  if (!p.ops->packed_bytes(p.act, n, k)) return;
+  Weight w(p.act, n, k, 1);
+  std::vector<char> memory, lines(t * n * 2 + 64);
+  const Matrix own = packed(p, w.matrix, memory);
+  Buffer x(p.act, t, k), bias(Dtype::f32, 1, n), got(p.act, t, n), want(p.act, t, n);
+  x.random(2), bias.random(3);
+  Tensor out(lines.data() + 64 - reinterpret_cast<uintptr_t>(lines.data()) % 64, p.act, t, n);
+  p.ops->matmul(out, x, own, bias.floats(), Act::gelu);
+  p.reference->matmul(want, x, w.matrix, bias.floats(), Act::gelu);
+  std::memcpy(got.tensor().data, out.data, static_cast<size_t>(out.bytes()));
+  compare("matmul of whole lines" + at, got, want, static_cast<double>(k), 3, 2e-6);
 }
 
 void norms(Pair& p) {
@@ -273,6 +290,7 @@ int main() {
         p.ops->reserve(s);
         at = std::string(" [") + cpu::name(isa) + " act " + (act == Dtype::f32 ? "f32" : "bf16") + " product " + product + "]";
         products(p);
+        large_product(p);
         norms(p);
         vision(p);
         dense_attention(p);

@@ -57,14 +57,23 @@ template <class T, Act act>
 struct Store {
   Tensor out;
   const float *scale, *bias;
+  bool past;                                              // whole lines, written past the caches
   void operator()(const float* sum, int64_t r, int64_t column) const {
-    for (int64_t c = 0; c < 2 * kGroupRows; c += kGroupRows) {
-      const __mmask16 mask = first_lanes(out.cols - column - c);
-      if (!mask) return;
+    auto end = [&](int64_t c, __mmask16 mask) {
       Vec v = load(sum + c);
       if (scale) v *= load_some(scale + column + c, mask);
       if (bias) v += load_some(bias + column + c, mask);
-      store_some(out.row<T>(r) + column + c, mask, activate<act>(v));
+      return activate<act>(v);
+    };
+    if constexpr (sizeof(T) == 2)
+      if (past) {
+        const Pairs line = to_pairs(end(0, 0xffff), end(kGroupRows, 0xffff));
+        return _mm512_stream_si512(reinterpret_cast<__m512i*>(out.row<T>(r) + column), std::bit_cast<__m512i>(line));
+      }
+    for (int64_t c = 0; c < 2 * kGroupRows; c += kGroupRows) {
+      const __mmask16 mask = first_lanes(out.cols - column - c);
+      if (!mask) return;
+      store_some(out.row<T>(r) + column + c, mask, end(c, mask));
     }
   }
 };
@@ -263,6 +272,7 @@ void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distan
       }
     }
     _tile_release();
+    _mm_sfence();                                         // after what was written past the caches
   }
 }
 
@@ -285,11 +295,15 @@ void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* s
     run(x, w, panels, 2, 1, true, scratch, [&](bool first) { return Add{out, w.scale, first ? end.bias : nullptr, end.layer_scale}; });
     return;
   }
+  // An output that would not stay in the second cache goes past it: no line is fetched only to be overwritten, which the fetching of weights
+  // and rows would wait for.
+  const bool lines = out.cols % (2 * kGroupRows) == 0 && (reinterpret_cast<uintptr_t>(out.data) | static_cast<uintptr_t>(out.stride * 2)) % 64 == 0;
+  const bool past = lines && out.rows * out.cols * 2 > second_cache();
   with_act(end.act, [&](auto act) {
     if (out.dtype == Dtype::f32)
-      run(x, w, panels, 2, 1, false, scratch, [&](bool) { return Store<float, decltype(act)::value>{out, w.scale, end.bias}; });
+      run(x, w, panels, 2, 1, false, scratch, [&](bool) { return Store<float, decltype(act)::value>{out, w.scale, end.bias, false}; });
     else
-      run(x, w, panels, 2, 1, false, scratch, [&](bool) { return Store<uint16_t, decltype(act)::value>{out, w.scale, end.bias}; });
+      run(x, w, panels, 2, 1, false, scratch, [&](bool) { return Store<uint16_t, decltype(act)::value>{out, w.scale, end.bias, past}; });
   });
 }
 
