@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/cpu/act.h"
 #include "ops/cpu/tiles.h"
 #include "ops/cpu/vec.h"
 
@@ -223,7 +224,7 @@ int64_t second_cache() {
 
 constexpr int64_t kMostTiles = 48;                        // of k at a time, where sums can be added up in the output
 
-// `pairs` panels; panel p has the groups p*step and p*step + distance. ends(k0) is what happens to the sums of the inputs from k0 on.
+// `panels` panels; panel p has the groups p*step and p*step + distance. ends(k0) is what happens to the sums of the inputs from k0 on.
 template <class Ends>
 void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distance, bool in_parts, void* scratch, Ends&& ends) {
   const int64_t all = (w.k + kTileInputs - 1) / kTileInputs, groups = (w.n + kGroupRows - 1) / kGroupRows;
@@ -273,16 +274,6 @@ void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distan
     }
     _tile_release();
     _mm_sfence();                                         // after what was written past the caches
-  }
-}
-
-template <class F>
-void with_act(Act act, F&& body) {
-  switch (act) {
-    case Act::none: return body(std::integral_constant<Act, Act::none>());
-    case Act::gelu: return body(std::integral_constant<Act, Act::gelu>());
-    case Act::gelu_tanh: return body(std::integral_constant<Act, Act::gelu_tanh>());
-    case Act::silu: return body(std::integral_constant<Act, Act::silu>());
   }
 }
 

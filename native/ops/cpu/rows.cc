@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/bf16.h"
+#include "ops/cpu/act.h"
 
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
@@ -66,16 +67,6 @@ inline float activate(float x) {
   }
   if constexpr (act == Act::silu) return x / (1.f + exp_fast(-x));
   return x;
-}
-
-template <class F>
-void with_act(Act act, F&& body) {
-  switch (act) {
-    case Act::none: return body(std::integral_constant<Act, Act::none>());
-    case Act::gelu: return body(std::integral_constant<Act, Act::gelu>());
-    case Act::gelu_tanh: return body(std::integral_constant<Act, Act::gelu_tanh>());
-    case Act::silu: return body(std::integral_constant<Act, Act::silu>());
-  }
 }
 
 // Sums in sixteen lanes: vectorises without -ffast-math and errs less than one running sum.
