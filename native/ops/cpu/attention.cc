@@ -7,6 +7,9 @@
 #include <limits>
 
 #include "ops/cpu/vec.h"
+#if defined(__AVX512BF16__)
+#include "ops/cpu/paged_pairs.h"
+#endif
 #if defined(__AMX_BF16__)
 #include "ops/cpu/tile_attention.h"
 #endif
@@ -452,6 +455,13 @@ void split_of(float* room, Tensor qkv, const KvCache& c, int32_t heads, float sc
   const int64_t length = step.past[s] + 1, begin = window > 0 ? std::max<int64_t>(0, length - window) : 0;
   const int64_t each = (length - begin + splits - 1) / splits;
   const int64_t from = std::min(length, begin + split * each), to = std::min(length, from + each);
+#ifdef JVLM_DOT_BF16
+  if constexpr (sizeof(T) == 2) {
+    pairs_part(room + group * d, d + 2, d, row, group, size, scale, c.page_tokens, from, to,
+               [&](int64_t j) { return slot<T>(c.k, c, step, s, kv, j); }, [&](int64_t j) { return slot<T>(c.v, c, step, s, kv, j); });
+    return;
+  }
+#endif
   part<T>(room + group * d, room, c, group, scale, step, s, kv, from, to);
 }
 
@@ -462,13 +472,15 @@ void join(Tensor out, const float* rooms, const KvCache& c, int32_t heads, const
     auto mean = [&](int64_t split) { return rooms + split * part_floats(group, size) + group * d + g * (d + 2); };
     float top = -std::numeric_limits<float>::infinity(), total = 0;
     for (int64_t p = 0; p < splits; ++p) top = std::max(top, mean(p)[d + 1]);
-    for (int64_t p = 0; p < splits; ++p) total += mean(p)[d] * std::exp(mean(p)[d + 1] - top);
     T* to = out.row<T>(step.seq_start[s]) + (kv * group + g) * size;
-    for (int64_t i = 0; i < size; ++i) {
-      float x = 0;
-      for (int64_t p = 0; p < splits; ++p) x += mean(p)[i] * std::exp(mean(p)[d + 1] - top);
-      put(to + i, x / total);
+    float sums[kMostSize] = {};
+    for (int64_t p = 0; p < splits; ++p) {
+      const float* part = mean(p);
+      const float factor = std::exp(part[d + 1] - top);
+      total += part[d] * factor;
+      for (int64_t i = 0; i < size; ++i) sums[i] += part[i] * factor;
     }
+    for (int64_t i = 0; i < size; ++i) put(to + i, sums[i] / total);
   }
 }
 

@@ -4,6 +4,8 @@
 
 namespace jvlm::cpu {
 
+constexpr int64_t kMostSize = 512;        // of a head, as spec.cc has it
+
 struct AttentionKernels {
   // Bytes of scratch that both need, for all threads.
   int64_t (*scratch_bytes)(const Scratch& scratch, int threads);
