@@ -166,23 +166,26 @@ void block(const uint16_t* x, int64_t stride, const uint16_t* first, const uint1
   if (two_rows && two_groups) _tile_stored(3, pending.sum + kGroupRows * width + kGroupRows, width * 4);
 }
 
-// int8 to bf16, which holds every such integer: both bytes of the magnitude's out of a table, then the sign.
+// int8 to bf16, which holds every such integer: both bytes of the magnitude's out of a table, then the sign. The table of a register ends at
+// 63; from there on the bytes are 0x42 and twice the magnitude.
 struct Widening {
-  __m512i low[2], high[2];
+  __m512i low, high;
   Widening() {
-    alignas(64) uint8_t bytes[2][128];
-    for (int v = 0; v < 128; ++v) {
+    alignas(64) uint8_t bytes[2][64];
+    for (int v = 0; v < 64; ++v) {
       const uint16_t h = to_bf16(static_cast<float>(v));
       bytes[0][v] = static_cast<uint8_t>(h), bytes[1][v] = static_cast<uint8_t>(h >> 8);
     }
-    for (int i = 0; i < 2; ++i) low[i] = _mm512_load_si512(bytes[0] + 64 * i), high[i] = _mm512_load_si512(bytes[1] + 64 * i);
+    low = _mm512_load_si512(bytes[0]), high = _mm512_load_si512(bytes[1]);
   }
   // 64 bytes to two pairs of inputs for sixteen rows.
   void operator()(Pairs& a, Pairs& b, const int8_t* from) const {
-    const __m512i q = _mm512_loadu_si512(from), magnitude = _mm512_abs_epi8(q);
-    const __m512i l = _mm512_permutex2var_epi8(low[0], magnitude, low[1]);
+    const __m512i q = _mm512_loadu_si512(from), magnitude = _mm512_abs_epi8(q), twice = _mm512_add_epi8(magnitude, magnitude);
+    const __mmask64 small = ~_mm512_movepi8_mask(twice);
+    const __m512i l = _mm512_mask_permutexvar_epi8(twice, small, magnitude, low);
     // h | (q & 0x80)
-    const __m512i h = _mm512_ternarylogic_epi32(_mm512_permutex2var_epi8(high[0], magnitude, high[1]), q, _mm512_set1_epi8(-128), 0xf8);
+    const __m512i h = _mm512_ternarylogic_epi32(_mm512_mask_permutexvar_epi8(_mm512_set1_epi8(0x42), small, magnitude, high), q,
+                                                _mm512_set1_epi8(-128), 0xf8);
     a = std::bit_cast<Pairs>(_mm512_unpacklo_epi8(l, h)), b = std::bit_cast<Pairs>(_mm512_unpackhi_epi8(l, h));
   }
 };
@@ -307,46 +310,54 @@ void gate(Tensor out, Tensor x, const Matrix& w, Act act, void* scratch) {
 
 // ---- few rows ------------------------------------------------------------------------------------------------------------------------
 
-constexpr int64_t kFetchAhead = 2048;                     // bytes
-
-// Two pairs of inputs for sixteen rows.
+// Two pairs of inputs for sixteen rows. bf16 is used as fast as memory gives it: what is fetched far ahead (kAhead, bytes) only takes the
+// place of what is needed now, and two streams, of a group each, come faster than one. int8 leaves time in which the second cache is filled.
 struct Two {
+  static constexpr int64_t kAhead = 1024, kStreams = 2;
   void operator()(Pairs& a, Pairs& b, const uint16_t* from) const { a = load_pairs(from), b = load_pairs(from + 32); }
 };
+struct WideningTwo : Widening {
+  static constexpr int64_t kAhead = 4096, kStreams = 1;
+};
 
-// Sixteen outputs of `count` rows of x.
-template <int count, class W, class Read>
-void dot(float* out, int64_t stride, int64_t outputs, const W* w, const uint16_t* x, int64_t x_stride, int64_t k, const Read& read) {
-  Vec even[count] = {}, odd[count] = {};
-  auto times = [&](Vec* acc, Pairs weight, int64_t p) {
-    for (int t = 0; t < count; ++t) {
-      uint32_t both;
-      std::memcpy(&both, x + t * x_stride + 2 * p, 4);
-      acc[t] = dot_pairs(acc[t], weight, Pairs{} + both);
-    }
+// Outputs of `groups` groups, `length` numbers apart, for `count` rows of x.
+template <int count, int groups, class W, class Read>
+void dot(float* out, int64_t stride, int64_t outputs, const W* w, int64_t length, const uint16_t* x, int64_t x_stride, int64_t k, const Read& read) {
+  Vec even[groups][count] = {}, odd[groups][count] = {};
+  auto times = [&](Vec& acc, Pairs weight, const uint16_t* pair) {
+    uint32_t both;
+    std::memcpy(&both, pair, sizeof both);
+    acc = dot_pairs(acc, weight, Pairs{} + both);
   };
-  Pairs a, b;
   int64_t p = 0;
   for (; p + 2 <= k / 2; p += 2) {
-    const W* at = w + p * 2 * kGroupRows;
-    _mm_prefetch(reinterpret_cast<const char*>(at) + kFetchAhead, _MM_HINT_T0);
-    if (sizeof(W) == 2) _mm_prefetch(reinterpret_cast<const char*>(at) + kFetchAhead + 64, _MM_HINT_T0);
-    read(a, b, at);
-    times(even, a, p);
-    times(odd, b, p + 1);
-  }
-  if (2 * p < k) {                                        // one to three inputs more; the weights beyond are zero
-    read(a, b, w + p * 2 * kGroupRows);
-    for (int t = 0; t < count; ++t) {
-      uint16_t rest[4] = {};
-      std::memcpy(rest, x + t * x_stride + 2 * p, static_cast<size_t>(k - 2 * p) * 2);
-      uint32_t both[2];
-      std::memcpy(both, rest, sizeof both);
-      even[t] = dot_pairs(even[t], a, Pairs{} + both[0]);
-      odd[t] = dot_pairs(odd[t], b, Pairs{} + both[1]);
+    Pairs a[groups], b[groups];
+    for (int g = 0; g < groups; ++g) {
+      const W* at = w + g * length + p * 2 * kGroupRows;
+      _mm_prefetch(reinterpret_cast<const char*>(at) + Read::kAhead, _MM_HINT_T1);
+      if (sizeof(W) == 2) _mm_prefetch(reinterpret_cast<const char*>(at) + Read::kAhead + 64, _MM_HINT_T1);
+      read(a[g], b[g], at);
     }
+    for (int t = 0; t < count; ++t)
+      for (int g = 0; g < groups; ++g) {
+        times(even[g][t], a[g], x + t * x_stride + 2 * p);
+        times(odd[g][t], b[g], x + t * x_stride + 2 * p + 2);
+      }
   }
-  for (int t = 0; t < count; ++t) store_some(out + t * stride, first_lanes(outputs), even[t] + odd[t]);
+  if (2 * p < k)                                          // one to three inputs more; the weights beyond are zero
+    for (int g = 0; g < groups; ++g) {
+      Pairs a, b;
+      read(a, b, w + g * length + p * 2 * kGroupRows);
+      for (int t = 0; t < count; ++t) {
+        uint16_t rest[4] = {};
+        std::memcpy(rest, x + t * x_stride + 2 * p, static_cast<size_t>(k - 2 * p) * 2);
+        times(even[g][t], a, rest);
+        times(odd[g][t], b, rest + 2);
+      }
+    }
+  for (int g = 0; g < groups; ++g)
+    for (int t = 0; t < count; ++t)
+      store_some(out + t * stride + g * kGroupRows, first_lanes(outputs - g * kGroupRows), even[g][t] + odd[g][t]);
 }
 
 template <class Read, class W>
@@ -354,22 +365,26 @@ void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* dat
   const Read read;
   const int64_t groups = (w.n + kGroupRows - 1) / kGroupRows, length = packed_numbers(kGroupRows, w.k);
 #pragma omp parallel for schedule(static)
-  for (int64_t g = 0; g < groups; ++g) {
-    const W* group = data + g * length;
-    const int64_t outputs = std::min(kGroupRows, w.n - g * kGroupRows);
+  for (int64_t g = 0; g < groups; g += Read::kStreams) {
+    const int64_t outputs = w.n - g * kGroupRows;
+    auto rows = [&]<int count>(int64_t t) {
+      float* to = out + t * stride + g * kGroupRows;
+      if (g + Read::kStreams <= groups)
+        dot<count, Read::kStreams>(to, stride, outputs, data + g * length, length, x.row<uint16_t>(t), x.stride, w.k, read);
+      else
+        dot<count, 1>(to, stride, outputs, data + g * length, length, x.row<uint16_t>(t), x.stride, w.k, read);
+    };
     int64_t t = 0;
-    for (; t + 4 <= x.rows; t += 4) dot<4>(out + t * stride + g * kGroupRows, stride, outputs, group, x.row<uint16_t>(t), x.stride, w.k, read);
-    float* to = out + t * stride + g * kGroupRows;
-    const uint16_t* rest = x.row<uint16_t>(t);
-    if (x.rows - t == 3) dot<3>(to, stride, outputs, group, rest, x.stride, w.k, read);
-    if (x.rows - t == 2) dot<2>(to, stride, outputs, group, rest, x.stride, w.k, read);
-    if (x.rows - t == 1) dot<1>(to, stride, outputs, group, rest, x.stride, w.k, read);
+    for (; t + 4 <= x.rows; t += 4) rows.template operator()<4>(t);
+    if (x.rows - t == 3) rows.template operator()<3>(t);
+    if (x.rows - t == 2) rows.template operator()<2>(t);
+    if (x.rows - t == 1) rows.template operator()<1>(t);
   }
 }
 
 void matvec(float* out, int64_t stride, Tensor x, const Matrix& w) {
   if (w.dtype == Dtype::i8)
-    rows_of<Widening>(out, stride, x, w, static_cast<const int8_t*>(w.data));
+    rows_of<WideningTwo>(out, stride, x, w, static_cast<const int8_t*>(w.data));
   else
     rows_of<Two>(out, stride, x, w, static_cast<const uint16_t*>(w.data));
 }
