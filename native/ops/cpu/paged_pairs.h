@@ -136,24 +136,6 @@ struct Scores {
 
 #else
 
-// The lanes of a and of b added up to half as many: of every 16, 8, 4 or 2 lanes those of a come first.
-template <int lanes>
-inline __m512 fold(__m512 a, __m512 b) {
-  if constexpr (lanes == 8) return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-  if constexpr (lanes == 4) return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-  if constexpr (lanes == 2) return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
-  return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
-}
-
-// Lane i of the result is the sum of all lanes of v[i].
-inline __m512 sums(const Vec v[16]) {
-  __m512 a[8], b[4], c[2];
-  for (int i = 0; i < 8; ++i) a[i] = fold<8>(std::bit_cast<__m512>(v[i / 4 * 8 + i % 4]), std::bit_cast<__m512>(v[i / 4 * 8 + 4 + i % 4]));
-  for (int i = 0; i < 4; ++i) b[i] = fold<4>(a[i], a[i + 4]);
-  for (int i = 0; i < 2; ++i) c[i] = fold<2>(b[2 * i], b[2 * i + 1]);
-  return fold<1>(c[0], c[1]);
-}
-
 template <int heads>
 struct Scores {
   int64_t size, chunks;
@@ -179,7 +161,7 @@ struct Scores {
             acc[k * heads + g] = dot_pairs(acc[k * heads + g], key, load_pairs(query + (g * chunks + c) * kChunk));
         }
       }
-      _mm512_storeu_ps(score + j * heads, sums(acc));
+      _mm512_storeu_ps(score + j * heads, across(acc, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); }));
     }
   }
 };
@@ -242,7 +224,7 @@ inline void add_values(float* mean, const float* shrink, const uint32_t* weight,
 
 // Every lane becomes what `op` makes of all lanes of the same head.
 template <int heads, class Op>
-inline Vec across(Vec v, Op&& op) {
+inline Vec same_heads(Vec v, Op&& op) {
   for (int by = 8; by >= heads; by /= 2) {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     v = op(v, std::bit_cast<Vec>(_mm512_permutexvar_ps(_mm512_xor_si512(lane, _mm512_set1_epi32(by)), std::bit_cast<__m512>(v))));
@@ -277,7 +259,7 @@ void pairs_of_heads(float* result, int64_t stride, int64_t total_at, const uint1
     for (int64_t i = numbers; i < (numbers + kLanes - 1) / kLanes * kLanes; ++i) score[i] = least[0];
     Vec most = least;
     for (int64_t i = 0; i < numbers; i += kLanes) most = max(most, load(score + i));
-    most = max(across<heads>(most, [](Vec a, Vec b) { return max(a, b); }) * scale2, top);
+    most = max(same_heads<heads>(most, [](Vec a, Vec b) { return max(a, b); }) * scale2, top);
     const Vec shrink = exp2_coarse(top - most);
     total *= shrink, top = most;
     for (int64_t i = 0; i < numbers; i += kLanes) {
@@ -290,7 +272,7 @@ void pairs_of_heads(float* result, int64_t stride, int64_t total_at, const uint1
     store(by, shrink);
     add_values<heads>(mean, by, weight, value(start), next_keys, keys, size, width);
   }
-  total = across<heads>(total, [](Vec a, Vec b) { return a + b; });
+  total = same_heads<heads>(total, [](Vec a, Vec b) { return a + b; });
   for (int g = 0; g < count; ++g) {
     float* out = result + g * stride;
     // Quarter i of the low half holds the dimensions 8i to 8i + 3, of the high half 8i + 4 to 8i + 7.

@@ -1,6 +1,7 @@
-// Attention of many queries on AMX tiles, for attention.cc. 32 queries at a time pass over the keys in stretches whose scores stay in the
-// first cache: scores by tiles, softmax by vectors, weights times values by tiles again; when a later stretch holds a larger score, what was
-// summed before is scaled down. Keys and values are packed once for all queries of a head, in the order of packed.h.
+// Attention of many queries on AMX tiles, for attention.cc. 32 queries at a time pass over the keys in stretches: scores by tiles, softmax by
+// vectors, weights times values by tiles again; when a later stretch holds a larger score, what was summed before is scaled down. The two units
+// work side by side: between the rows of one stretch's softmax come the products of its neighbours, a few tiles at a time. Keys and values are
+// packed once for all queries of a head, in the order of packed.h.
 #pragma once
 #include <omp.h>
 
@@ -17,7 +18,7 @@
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
 
-constexpr int64_t kQueries = 32, kStretch = 320, kScoreStride = kStretch + 16, kWeightStride = kStretch + 32;   // rows off the same cache sets
+constexpr int64_t kQueries = 32, kStretch = 256, kScoreStride = kStretch + 16, kWeightStride = kStretch + 32;   // rows off the same cache sets
 
 inline int64_t filled(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -25,14 +26,14 @@ inline int64_t filled(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 struct TileBench {
   uint16_t *keys, *values;    // (keys by 16, D by 32), (D by 16, keys by 32) in tiles
   uint16_t* query;            // (32, D by 32)
-  uint16_t* weight;           // (32, kWeightStride)
-  float* score;               // (32, kScoreStride)
+  uint16_t* weight[2];        // (32, kWeightStride), of one stretch and the next
+  float* score[2];            // (32, kScoreStride)
   float* out;                 // (32, D by 32)
 };
 
 inline int64_t tile_bench_bytes(int64_t keys, int64_t size) {
   const int64_t n = filled(keys, kTileInputs), d = filled(size, kTileInputs);
-  return 2 * n * d * 2 + kQueries * (d * 2 + kWeightStride * 2 + kScoreStride * 4 + d * 4);
+  return 2 * n * d * 2 + kQueries * (d * 2 + 2 * kWeightStride * 2 + 2 * kScoreStride * 4 + d * 4);
 }
 
 inline TileBench tile_bench(void* scratch, int64_t bytes, int64_t keys, int64_t size) {
@@ -47,8 +48,8 @@ inline TileBench tile_bench(void* scratch, int64_t bytes, int64_t keys, int64_t 
   b.keys = reinterpret_cast<uint16_t*>(take(n * d * 2));
   b.values = reinterpret_cast<uint16_t*>(take(n * d * 2));
   b.query = reinterpret_cast<uint16_t*>(take(kQueries * d * 2));
-  b.weight = reinterpret_cast<uint16_t*>(take(kQueries * kWeightStride * 2));
-  b.score = reinterpret_cast<float*>(take(kQueries * kScoreStride * 4));
+  for (auto& weight : b.weight) weight = reinterpret_cast<uint16_t*>(take(kQueries * kWeightStride * 2));
+  for (auto& score : b.score) score = reinterpret_cast<float*>(take(kQueries * kScoreStride * 4));
   b.out = reinterpret_cast<float*>(take(kQueries * d * 4));
   return b;
 }
@@ -97,123 +98,213 @@ void pack_tiles(const TileBench& b, int64_t keys, int64_t size, Key&& key, Value
   written();
 }
 
-struct Running {
-  float top = -std::numeric_limits<float>::infinity(), total = 0;
+// The tiles' share of the work, a step at a time.
+struct Products {
+  const TileBench& b;
+  int64_t n, d, size;
+  // out += weights times values of the keys `at` to at + keys, packed as stretch `turn`.
+  struct {
+    int64_t at = 0, keys = 0, i = 0, t = 0;
+    int turn = 0;
+  } mean;
+  // scores of the keys `at` to at + keys, to stretch `turn`.
+  struct {
+    int64_t at = 0, keys = 0, j = 0;
+    int turn = 0;
+  } scores;
+
+  Products(const TileBench& bench, int64_t packed_keys, int64_t depth, int64_t head_size) : b(bench), n(packed_keys), d(depth), size(head_size) {}
+
+  void begin_mean(int64_t at, int64_t keys, int turn) { mean = {at, keys, 0, 0, turn}; }
+  void begin_scores(int64_t at, int64_t keys, int turn) { scores = {at, keys, 0, turn}; }
+  // False when nothing is left.
+  bool step() {
+    if (mean.keys && mean.i < size) {
+      mean_step();
+      return true;
+    }
+    if (scores.j < scores.keys) {
+      scores_step();
+      return true;
+    }
+    return false;
+  }
+  void flush() {
+    while (step()) {}
+    written();
+  }
+
+ private:
+  void scores_step() {
+    const uint16_t* k = b.keys + (scores.at + scores.j) * d;
+    const int64_t depth = d / kTileInputs;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t t = 0; t < depth; ++t) {
+      _tile_loadd(4, b.query + t * kTileInputs, d * 2);
+      _tile_loadd(6, k + t * kTileNumbers, 64);
+      _tile_loadd(7, k + (depth + t) * kTileNumbers, 64);
+      _tile_loadd(5, b.query + kGroupRows * d + t * kTileInputs, d * 2);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    float* to = b.score[scores.turn] + scores.j;
+    _tile_stored(0, to, kScoreStride * 4);
+    _tile_stored(1, to + kGroupRows, kScoreStride * 4);
+    _tile_stored(2, to + kGroupRows * kScoreStride, kScoreStride * 4);
+    _tile_stored(3, to + kGroupRows * kScoreStride + kGroupRows, kScoreStride * 4);
+    scores.j += kTileInputs;
+  }
+
+  void mean_step() {
+    float* out = b.out + mean.i;
+    if (mean.t == 0) {
+      _tile_loadd(0, out, d * 4);
+      _tile_loadd(1, out + kGroupRows, d * 4);
+      _tile_loadd(2, out + kGroupRows * d, d * 4);
+      _tile_loadd(3, out + kGroupRows * d + kGroupRows, d * 4);
+    }
+    const uint16_t* w = b.weight[mean.turn] + mean.t * kTileInputs;
+    const uint16_t* v = b.values + mean.i * n + (mean.at / kTileInputs + mean.t) * kTileNumbers;
+    const bool two = mean.i + kGroupRows < size;
+    _tile_loadd(4, w, kWeightStride * 2);
+    _tile_loadd(6, v, 64);
+    if (two) _tile_loadd(7, v + kGroupRows * n, 64);
+    _tile_loadd(5, w + kGroupRows * kWeightStride, kWeightStride * 2);
+    _tile_dpbf16ps(0, 4, 6);
+    if (two) _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    if (two) _tile_dpbf16ps(3, 5, 7);
+    if (++mean.t == mean.keys / kTileInputs) {
+      _tile_stored(0, out, d * 4);
+      _tile_stored(1, out + kGroupRows, d * 4);
+      _tile_stored(2, out + kGroupRows * d, d * 4);
+      _tile_stored(3, out + kGroupRows * d + kGroupRows, d * 4);
+      mean.t = 0, mean.i += 2 * kGroupRows;
+    }
+  }
 };
 
-// Row r of a stretch of `keys` keys, of which it sees those from `first` to before `last`; `all`: every one.
-template <bool all>
-inline void soften(const TileBench& b, int64_t r, int64_t keys, int64_t first, int64_t last, float scale, int64_t d, Running& running) {
-  const float* s = b.score + r * kScoreStride;
-  uint16_t* w = b.weight + r * kWeightStride;
-  const Vec least = splat(-std::numeric_limits<float>::infinity());
-  auto seen = [&](int64_t j) -> Vec {
-    if constexpr (all) return load(s + j);
-    const VecI at = VecI{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + static_cast<int32_t>(j);
-    return (at >= static_cast<int32_t>(first)) & (at < static_cast<int32_t>(last)) ? load(s + j) : least;
+// Softmax over the stretches, 32 rows.
+struct Softmax {
+  alignas(64) float top[kQueries], shrink[kQueries];
+  alignas(64) float total[kQueries][kLanes];             // a row's weights, lane by lane
+  float scale;
+
+  explicit Softmax(float s) : scale(s) {
+    std::fill(top, top + kQueries, -std::numeric_limits<float>::infinity());
+    std::memset(total, 0, sizeof total);
+  }
+
+  // Of `keys` scores a row sees those from `first` to before `last`.
+  struct Seen {
+    const float* score;
+    int64_t first, last;
+    Vec edge(int64_t j) const {
+      const VecI at = VecI{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + static_cast<int32_t>(j);
+      return (at >= static_cast<int32_t>(first)) & (at < static_cast<int32_t>(last)) ? load(score + j)
+                                                                                       : splat(-std::numeric_limits<float>::infinity());
+    }
+    int64_t from() const { return first / 32 * 32; }
+    int64_t to() const { return filled(last, 32); }
   };
-  int64_t from = 0, to = keys;
-  if constexpr (!all) {
-    from = first >= last ? keys : first / 32 * 32, to = first >= last ? keys : std::min(keys, filled(last, 32));
-    std::fill(w, w + from, uint16_t{0});
-    std::fill(w + to, w + keys, uint16_t{0});
-    if (first >= last) return;
+
+  template <bool all>
+  static Vec most(const Seen& row, int64_t keys) {
+    Vec a = splat(-std::numeric_limits<float>::infinity()), b = a;
+    const int64_t from = all ? 0 : row.from(), to = all ? keys : std::min(keys, row.to());
+    for (int64_t j = from; j < to; j += 2 * kLanes) {
+      a = std::bit_cast<Vec>(_mm512_max_ps(std::bit_cast<__m512>(all ? load(row.score + j) : row.edge(j)), std::bit_cast<__m512>(a)));
+      b = std::bit_cast<Vec>(_mm512_max_ps(std::bit_cast<__m512>(all ? load(row.score + j + kLanes) : row.edge(j + kLanes)), std::bit_cast<__m512>(b)));
+    }
+    return max(a, b);
   }
-  Vec most = least, most2 = least;
-  for (int64_t j = from; j < to; j += 2 * kLanes) {
-    most = std::bit_cast<Vec>(_mm512_max_ps(std::bit_cast<__m512>(seen(j)), std::bit_cast<__m512>(most)));
-    most2 = std::bit_cast<Vec>(_mm512_max_ps(std::bit_cast<__m512>(seen(j + kLanes)), std::bit_cast<__m512>(most2)));
+
+  // The tops of sixteen rows out of their lanes' largest scores.
+  void raise(int64_t row, const Vec lanes[kGroupRows]) {
+    const Vec before = load(top + row);
+    const Vec now = max(before, std::bit_cast<Vec>(across(lanes, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); })) * scale);
+    store(top + row, now);
+    store(shrink + row, now == before ? splat(1) : exp2_coarse(before - now));
   }
-  const float top = std::max(running.top, _mm512_reduce_max_ps(std::bit_cast<__m512>(max(most, most2))) * scale);
-  if (top > running.top) {
-    const float shrink = std::exp2(running.top - top);
-    running.total *= shrink, running.top = top;
-    if (shrink > 0)
-      for (int64_t i = 0; i < d; i += kLanes) store(b.out + r * d + i, load(b.out + r * d + i) * shrink);
+
+  template <bool all>
+  void weigh(int64_t r, const Seen& row, uint16_t* w, int64_t keys) {
+    const int64_t from = all ? 0 : row.from(), to = all ? keys : std::min(keys, row.to());
+    if (!all) std::fill(w, w + from, uint16_t{0}), std::fill(w + to, w + keys, uint16_t{0});
+    Vec a = load(total[r]) * shrink[r], b = splat(0);
+    const Vec shift = splat(-top[r]), factor = splat(scale);
+    for (int64_t j = from; j < to; j += 2 * kLanes) {
+      const Vec low = exp2_coarse((all ? load(row.score + j) : row.edge(j)) * factor + shift);
+      const Vec high = exp2_coarse((all ? load(row.score + j + kLanes) : row.edge(j + kLanes)) * factor + shift);
+      a += low, b += high;
+      const Pairs p = to_pairs(low, high);
+      std::memcpy(w + j, &p, sizeof p);
+    }
+    store(total[r], a + b);
   }
-  Vec total = splat(0), total2 = splat(0);
-  const Vec shift = splat(-top), factor = splat(scale);
-  for (int64_t j = from; j < to; j += 2 * kLanes) {
-    const Vec low = exp2_coarse(seen(j) * factor + shift), high = exp2_coarse(seen(j + kLanes) * factor + shift);
-    total += low, total2 += high;
-    const Pairs p = to_pairs(low, high);
-    std::memcpy(w + j, &p, sizeof p);
-  }
-  running.total += sum(total + total2);
-}
+};
 
 // 32 queries, packed in b.query, over packed keys. Row r sees the keys first[r] to before last[r]; out_row[r] null: no such row.
 inline void tile_rows(const TileBench& b, int64_t all_keys, int64_t size, float scale, const int64_t* first, const int64_t* last,
                       uint16_t* const* out_row) {
-  const int64_t n = filled(all_keys, kTileInputs), d = filled(size, kTileInputs), depth = d / kTileInputs;
-  const float scale2 = scale * 1.44269504088896341f;
+  const int64_t n = filled(all_keys, kTileInputs), d = filled(size, kTileInputs);
   int64_t from = n, to = 0;
   for (int64_t r = 0; r < kQueries; ++r)
     if (out_row[r]) from = std::min(from, first[r]), to = std::max(to, last[r]);
   from = from / kTileInputs * kTileInputs;
   to = filled(to, kTileInputs);
-  Running running[kQueries];
-  std::fill(b.out, b.out + kQueries * d, 0.f);
   const int64_t stretches = (to - from + kStretch - 1) / kStretch, stretch = filled((to - from + stretches - 1) / stretches, kTileInputs);
-  for (int64_t start = from, keys; start < to; start += keys) {
-    keys = std::min(stretch, to - start);
-    written();
-    for (int64_t j = 0; j < keys; j += kTileInputs) {
-      const uint16_t* k = b.keys + (start + j) * d;
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
-      for (int64_t t = 0; t < depth; ++t) {
-        _tile_loadd(4, b.query + t * kTileInputs, d * 2);
-        _tile_loadd(6, k + t * kTileNumbers, 64);
-        _tile_loadd(7, k + (depth + t) * kTileNumbers, 64);
-        _tile_loadd(5, b.query + kGroupRows * d + t * kTileInputs, d * 2);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+  std::fill(b.out, b.out + kQueries * d, 0.f);
+  written();
+  Products products(b, n, d, size);
+  Softmax softmax(scale * 1.44269504088896341f);
+  auto keys_from = [&](int64_t start) { return std::min(stretch, to - start); };
+  products.begin_scores(from, keys_from(from), 0);
+  products.flush();
+  int turn = 0;
+  for (int64_t start = from, keys; start < to; start += keys, turn ^= 1) {
+    keys = keys_from(start);
+    if (start + keys < to) products.begin_scores(start + keys, keys_from(start + keys), turn ^ 1);
+    auto seen = [&](int64_t r) {
+      return Softmax::Seen{b.score[turn] + r * kScoreStride, std::max<int64_t>(0, first[r] - start), std::min(keys, last[r] - start)};
+    };
+    for (int64_t group = 0; group < kQueries; group += kGroupRows) {
+      Vec most[kGroupRows];
+      for (int64_t r = group; r < group + kGroupRows; ++r) {
+        const Softmax::Seen row = seen(r);
+        most[r - group] = row.first == 0 && row.last == keys ? Softmax::most<true>(row, keys)
+                          : row.first < row.last             ? Softmax::most<false>(row, keys)
+                                                             : splat(-std::numeric_limits<float>::infinity());
       }
-      _tile_stored(0, b.score + j, kScoreStride * 4);
-      _tile_stored(1, b.score + j + kGroupRows, kScoreStride * 4);
-      _tile_stored(2, b.score + kGroupRows * kScoreStride + j, kScoreStride * 4);
-      _tile_stored(3, b.score + kGroupRows * kScoreStride + j + kGroupRows, kScoreStride * 4);
-    }
-    for (int64_t r = 0; r < kQueries; ++r) {
-      const int64_t begin = out_row[r] ? std::max<int64_t>(0, first[r] - start) : 0, end = out_row[r] ? std::min(keys, last[r] - start) : 0;
-      if (begin == 0 && end == keys)
-        soften<true>(b, r, keys, begin, end, scale2, d, running[r]);
-      else
-        soften<false>(b, r, keys, begin, end, scale2, d, running[r]);
-    }
-    written();
-    for (int64_t i = 0; i < size; i += 2 * kGroupRows) {
-      const uint16_t* v = b.values + i * n + start / kTileInputs * kTileNumbers;
-      const bool two = i + kGroupRows < size;
-      float* out = b.out + i;
-      _tile_loadd(0, out, d * 4);
-      _tile_loadd(1, out + kGroupRows, d * 4);
-      _tile_loadd(2, out + kGroupRows * d, d * 4);
-      _tile_loadd(3, out + kGroupRows * d + kGroupRows, d * 4);
-      for (int64_t t = 0; t < keys / kTileInputs; ++t) {
-        _tile_loadd(4, b.weight + t * kTileInputs, kWeightStride * 2);
-        _tile_loadd(6, v + t * kTileNumbers, 64);
-        if (two) _tile_loadd(7, v + kGroupRows * n + t * kTileNumbers, 64);
-        _tile_loadd(5, b.weight + kGroupRows * kWeightStride + t * kTileInputs, kWeightStride * 2);
-        _tile_dpbf16ps(0, 4, 6);
-        if (two) _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        if (two) _tile_dpbf16ps(3, 5, 7);
+      softmax.raise(group, most);
+      for (int64_t r = group; r < group + kGroupRows; ++r) {
+        const Softmax::Seen row = seen(r);
+        uint16_t* w = b.weight[turn] + r * kWeightStride;
+        if (row.first == 0 && row.last == keys)
+          softmax.weigh<true>(r, row, w, keys);
+        else if (row.first < row.last)
+          softmax.weigh<false>(r, row, w, keys);
+        else
+          std::fill(w, w + keys, uint16_t{0});
+        products.step();
       }
-      _tile_stored(0, out, d * 4);
-      _tile_stored(1, out + kGroupRows, d * 4);
-      _tile_stored(2, out + kGroupRows * d, d * 4);
-      _tile_stored(3, out + kGroupRows * d + kGroupRows, d * 4);
     }
+    products.flush();
+    for (int64_t r = 0; r < kQueries; ++r)
+      if (softmax.shrink[r] != 1)
+        for (int64_t i = 0; i < d; i += kLanes) store(b.out + r * d + i, load(b.out + r * d + i) * softmax.shrink[r]);
+    written();
+    products.begin_mean(start, keys, turn);
   }
+  products.flush();
   for (int64_t r = 0; r < kQueries; ++r)
     if (out_row[r]) {
-      const float factor = 1.f / running[r].total;
+      const float factor = 1.f / sum(load(softmax.total[r]));
       for (int64_t i = 0; i < size; i += kLanes)
         _mm256_mask_storeu_epi16(out_row[r] + i, static_cast<__mmask16>(first_numbers(std::min<int64_t>(size - i, 16))),
                                  reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(std::bit_cast<__m512>(load(b.out + r * d + i) * factor))));

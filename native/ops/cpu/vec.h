@@ -99,6 +99,27 @@ inline Vec exp_fast(Vec x) {
   return p * std::bit_cast<Vec>((std::bit_cast<VecU>(shifted) + 127u) << 23);
 }
 
+#if defined(__AVX512F__)
+// Two vectors to one: of every 16, 8, 4 or 2 lanes (2 * `lanes`) the halves of a brought together by op, then those of b.
+template <int lanes, class Op>
+inline __m512 fold(__m512 a, __m512 b, Op&& op) {
+  if constexpr (lanes == 8) return op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  if constexpr (lanes == 4) return op(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  if constexpr (lanes == 2) return op(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+  return op(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
+// Lane i of the result is what op makes of all lanes of v[i].
+template <class Op>
+inline __m512 across(const Vec v[16], Op&& op) {
+  __m512 a[8], b[4], c[2];
+  for (int i = 0; i < 8; ++i) a[i] = fold<8>(std::bit_cast<__m512>(v[i / 4 * 8 + i % 4]), std::bit_cast<__m512>(v[i / 4 * 8 + 4 + i % 4]), op);
+  for (int i = 0; i < 4; ++i) b[i] = fold<4>(a[i], a[i + 4], op);
+  for (int i = 0; i < 2; ++i) c[i] = fold<2>(b[2 * i], b[2 * i + 1], op);
+  return fold<1>(c[0], c[1], op);
+}
+#endif
+
 #if defined(__AVX512BF16__)
 #define JVLM_DOT_BF16 1
 typedef uint32_t Pairs __attribute__((vector_size(64)));   // sixteen pairs of bf16
