@@ -17,7 +17,8 @@ extern "C" void __asan_unpoison_memory_region(const volatile void*, size_t);
 namespace jvlm::emu {
 namespace {
 
-constexpr size_t kPage = 4096, kAlignment = 256;
+// A wrong index rarely misses by little: the guards are wide, and cost addresses only.
+constexpr size_t kPage = 4096, kGuard = size_t{16} << 20, kAlignment = 256;
 constexpr unsigned char kFresh = 0xff, kMargin = 0xa5;
 
 struct Allocation {
@@ -45,10 +46,12 @@ void check_margin(uintptr_t start, const Allocation& a) {
 #if defined(JVLM_EMU_ASAN)
   static_cast<void>(start), static_cast<void>(a);          // poisoned, and unreadable for us too
 #else
-  const auto* margin = reinterpret_cast<unsigned char*>(start + a.bytes);
+  auto* margin = reinterpret_cast<unsigned char*>(start + a.bytes);
   for (size_t i = 0; i < a.margin; ++i)
-    if (margin[i] != kMargin)
+    if (margin[i] != kMargin) {
+      std::memset(margin, kMargin, a.margin);              // said once
       throw Fault("emu: something wrote " + std::to_string(i) + " bytes past the end of an allocation of " + std::to_string(a.bytes) + " bytes");
+    }
 #endif
 }
 
@@ -58,20 +61,22 @@ void* allocate(size_t bytes, Kind kind, size_t limit) {
   Own own;
   if (bytes > limit || allocated(kind) > limit - bytes) return nullptr;
   const size_t room = (bytes + kAlignment - 1) / kAlignment * kAlignment, pages = (room + kPage - 1) / kPage * kPage;
-  void* m = ::mmap(nullptr, pages + 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* m = ::mmap(nullptr, pages + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (m == MAP_FAILED) return nullptr;
   char* mapping = static_cast<char*>(m);
-  ::mprotect(mapping, kPage, PROT_NONE);
-  ::mprotect(mapping + kPage + pages, kPage, PROT_NONE);
-  char* start = mapping + kPage + pages - room;
+  if (::mprotect(mapping + kGuard, pages, PROT_READ | PROT_WRITE)) {
+    ::munmap(m, pages + 2 * kGuard);
+    return nullptr;
+  }
+  char* start = mapping + kGuard + pages - room;
   std::memset(start, kFresh, bytes);
   std::memset(start + bytes, kMargin, room - bytes);
 #if defined(JVLM_EMU_ASAN)
-  __asan_poison_memory_region(mapping + kPage, pages);
+  __asan_poison_memory_region(mapping + kGuard, pages);
   __asan_unpoison_memory_region(start, bytes);
 #endif
   std::lock_guard lock(mutex);
-  allocations()[number(start)] = {kind, bytes, room - bytes, mapping, pages + 2 * kPage};
+  allocations()[number(start)] = {kind, bytes, room - bytes, mapping, pages + 2 * kGuard};
   return start;
 }
 

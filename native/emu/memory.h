@@ -1,4 +1,4 @@
-// The device's memory and pinned memory: every allocation lies between unreadable pages, so that an access past it is caught at once.
+// The device's memory and pinned memory: every allocation lies between unreadable stretches, so that an access past it is caught at once.
 #pragma once
 #include <cstddef>
 #include <string>

@@ -1,6 +1,7 @@
 #include "emu/cuda_runtime.h"
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -101,8 +102,29 @@ void advance(CUstream_st& s, uint64_t position) {
   }
 }
 
+// A fault that a call met which destructors make, and which therefore cannot throw it: the next call that waits does.
+std::string unthrown;
+
+template <class F>
+void without_throwing(F f) {
+  try {
+    f();
+  } catch (const jvlm::emu::Fault& fault) {
+    std::fprintf(stderr, "%s\n", fault.what());
+    if (unthrown.empty()) unthrown = fault.what();
+  }
+}
+
+void throw_unthrown() {
+  if (unthrown.empty()) return;
+  const jvlm::emu::Fault fault(unthrown);
+  unthrown.clear();
+  throw fault;
+}
+
 void advance_all() {
   for (const auto& s : std::set(streams())) advance(*s, s->queued);
+  throw_unthrown();
   jvlm::emu::check_margins();
 }
 
@@ -221,8 +243,10 @@ cudaError_t cudaFree(void* memory) {
   JVLM_ENTER();
   if (recording()) return result(cudaErrorStreamCaptureUnsupported);
   if (!memory) return cudaSuccess;
-  advance_all();
-  return result(jvlm::emu::release(memory, Kind::device) ? cudaSuccess : cudaErrorInvalidValue);
+  without_throwing(advance_all);
+  bool released = true;
+  without_throwing([&] { released = jvlm::emu::release(memory, Kind::device); });
+  return result(released ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
@@ -236,7 +260,9 @@ cudaError_t cudaMallocHost(void** memory, size_t bytes) {
 cudaError_t cudaFreeHost(void* memory) {
   JVLM_ENTER();
   if (!memory) return cudaSuccess;
-  return result(jvlm::emu::release(memory, Kind::pinned) ? cudaSuccess : cudaErrorInvalidValue);
+  bool released = true;
+  without_throwing([&] { released = jvlm::emu::release(memory, Kind::pinned); });
+  return result(released ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
@@ -283,7 +309,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   auto s = owned(stream);
   if (!s) return result(cudaErrorInvalidResourceHandle);
   streams().erase(s);
-  advance(*s, s->queued);
+  without_throwing([&] { advance(*s, s->queued); });
   return cudaSuccess;
 }
 
@@ -293,6 +319,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (!s) return result(cudaErrorInvalidResourceHandle);
   if (recording()) return result(cudaErrorStreamCaptureUnsupported);
   advance(*s, s->queued);
+  throw_unthrown();
   jvlm::emu::check_margins();
   return cudaSuccess;
 }
@@ -426,6 +453,7 @@ void reset() {
   std::lock_guard lock(mutex);
   injections.clear();
   broken = last = cudaSuccess;
+  unthrown.clear();
   for (const auto& s : streams()) {
     s->done = s->queued;
     s->queue.clear();

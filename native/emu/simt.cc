@@ -1,5 +1,6 @@
 #include "emu/simt.h"
 
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -112,7 +113,8 @@ struct Worker {
   std::vector<Thread*> spinning;
   int live = 0;
   Counts counts;
-  void* fault_address = nullptr;
+  void* fault_address = nullptr;                           // what was accessed, and by which code
+  void* fault_code = nullptr;
 
   void wake(Thread* t) {
     ring[(head + ready++) & (ring.size() - 1)] = t;
@@ -388,7 +390,15 @@ struct sigaction before_us;
            std::to_string(t.owner->shared_bytes) + " bytes of shared memory";
   else
     what = "an access " + describe(p);
-  abandon(what + (t.waits ? "" : " (gdb shows where: see native/emu/README.md)"));
+  // Where in the program: addr2line -Cfie FILE OFFSET.
+  Dl_info module;
+  char offset[32];
+  if (::dladdr(worker->fault_code, &module)) {
+    std::snprintf(offset, sizeof offset, "%#zx", static_cast<size_t>(static_cast<const char*>(worker->fault_code) - static_cast<const char*>(module.dli_fbase)));
+    const char* name = std::strrchr(module.dli_fname, '/');
+    what += std::string("\n by the code at ") + offset + " of " + (name ? name + 1 : module.dli_fname);
+  }
+  abandon(what);
 }
 
 void on_signal(int signal, siginfo_t* info, void* context) {
@@ -397,6 +407,7 @@ void on_signal(int signal, siginfo_t* info, void* context) {
     // Go on in `refused`, on the same stack below the red zone; on top of it if there is no room left.
     worker->fault_address = info->si_addr;
     auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+    worker->fault_code = reinterpret_cast<void*>(registers[REG_RIP]);
     auto sp = static_cast<uintptr_t>(registers[REG_RSP]);
     Fiber& fiber = worker->current->fiber;
     if (fiber.guards(info->si_addr)) sp = reinterpret_cast<uintptr_t>(fiber.stack_top());
