@@ -170,6 +170,7 @@ uint16_t to_f16(float x) {
   const auto sign = static_cast<uint16_t>(float_bits(x) >> 16 & 0x8000);
   const float m = std::fabs(x);
   if (m >= 65520.f) return sign | 0x7c00;
+  if (m == 0) return sign;
   int exponent;
   std::frexp(m, &exponent);                                // m < 2^exponent
   const int spacing = std::max(exponent - 11, -24);

@@ -153,9 +153,9 @@ Thread& self() { return *worker->current; }
 Warp& warp_of(Thread& t) { return t.owner->warps[static_cast<size_t>(t.number / 32)]; }
 
 std::string at(Where w) {
-  const char* file = w.file_name();
-  for (const char* p = file; *p; ++p)
-    if (std::strncmp(p, "native/", 7) == 0 || std::strncmp(p, "tests/", 6) == 0) file = p;
+  const char* file = w.file_name();                        // from the project's root on
+  for (const char* p = std::strstr(file, "native/"); p; p = std::strstr(p + 1, "native/")) file = p;
+  if (file - w.file_name() >= 6 && std::strncmp(file - 6, "tests/", 6) == 0) file -= 6;
   return std::string(file) + ":" + std::to_string(w.line());
 }
 std::string triple(uint3 v) { return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")"; }
@@ -240,15 +240,11 @@ Meeting* join(const Operation& operation, uint32_t mask, void* operand, Where wh
   const uint32_t bit = 1u << me.lane;
   if (!(mask & bit)) fail(std::string(operation.name) + " with a mask " + lanes(mask) + " that lacks the own lane", where);
   Meeting* meeting = nullptr;
-  for (Meeting& m : warp.meetings)
-    if (m.arrived && (m.mask & mask)) {
-      const bool same_place = m.where.line() == where.line() && !std::strcmp(m.where.file_name(), where.file_name());
-      if (m.operation.run != operation.run || std::strcmp(m.operation.name, operation.name) || m.mask != mask || (operation.aligned && !same_place))
-        fail(std::string("lanes of one warp are at different instructions: ") + operation.name + " at " + at(where) + " with mask " + lanes(mask) +
-                 ", while lanes " + lanes(m.arrived) + " are at " + m.operation.name + " at " + at(m.where) + " with mask " + lanes(m.mask),
-             where);
+  for (Meeting& m : warp.meetings) {
+    const bool same_place = m.where.line() == where.line() && !std::strcmp(m.where.file_name(), where.file_name());
+    if (m.arrived && m.operation.run == operation.run && !std::strcmp(m.operation.name, operation.name) && m.mask == mask && (same_place || !operation.aligned))
       meeting = &m;
-    }
+  }
   if (!meeting) {
     for (Meeting& m : warp.meetings)
       if (!m.arrived) meeting = &m;
@@ -257,6 +253,12 @@ Meeting* join(const Operation& operation, uint32_t mask, void* operand, Where wh
   }
   meeting->operand[me.lane] = operand;
   meeting->arrived |= bit;
+  // Two meetings, each of which waits for lanes that are at the other.
+  for (Meeting& m : warp.meetings)
+    if (&m != meeting && (m.arrived & mask) && (meeting->arrived & m.mask))
+      fail(std::string("lanes of one warp are at different instructions: ") + operation.name + " at " + at(where) + " with mask " + lanes(mask) +
+               ", while lanes " + lanes(m.arrived) + " are at " + m.operation.name + " at " + at(m.where) + " with mask " + lanes(m.mask),
+           where);
   return meeting->arrived == (mask & warp.live) ? meeting : nullptr;
 }
 
