@@ -32,6 +32,7 @@ Scratch scratch_of(const Spec& spec, const Limits& l) {
   s.max_context = l.context;
   s.max_heads = std::max(v.heads, d.heads);
   s.max_head_size = std::max(v.head_size, d.head_size);
+  s.max_patch_inputs = 3LL * v.patch * v.patch;
   return s;
 }
 

@@ -54,6 +54,7 @@ struct Scratch {
   int64_t max_tile_tokens = 0, max_tiles = 0;             // dense attention
   int64_t max_sequences = 0, max_context = 0;             // paged attention
   int64_t max_heads = 0, max_head_size = 0;
+  int64_t max_patch_inputs = 0;                           // columns of a patch
 };
 
 class Ops {

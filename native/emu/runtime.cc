@@ -1,0 +1,476 @@
+#include "emu/cuda_runtime.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "emu/memory.h"
+
+using jvlm::emu::Kind;
+using Work = std::function<void()>;
+using List = std::vector<Work>;
+
+struct CUstream_st {
+  std::deque<Work> queue;
+  uint64_t queued = 0, done = 0;                           // ever
+  std::unique_ptr<List> recording;                         // of a graph
+  bool invalid = false;                                    // something was called that a recording cannot hold
+};
+
+// Shared with what waits for it: an event may be destroyed before that.
+struct Moment {
+  std::weak_ptr<CUstream_st> stream;
+  uint64_t position = 0;                                   // of the stream: everything queued before
+  std::chrono::steady_clock::time_point time;
+};
+struct CUevent_st {
+  std::shared_ptr<Moment> moment = std::make_shared<Moment>();
+};
+struct CUgraph_st {
+  std::shared_ptr<List> list;
+};
+struct CUgraphExec_st {
+  std::shared_ptr<List> list;
+};
+
+namespace {
+
+std::recursive_mutex mutex;
+std::set<std::shared_ptr<CUstream_st>>& streams() {
+  static auto* all = new std::set<std::shared_ptr<CUstream_st>>();
+  return *all;
+}
+size_t events = 0, graphs = 0;
+cudaError_t broken = cudaSuccess, last = cudaSuccess;
+
+struct Injection {
+  std::string call;
+  cudaError_t code;
+  int skip;
+};
+std::vector<Injection> injections;
+
+bool beyond_recovery(cudaError_t e) {
+  return e == cudaErrorIllegalAddress || e == cudaErrorLaunchTimeout || e == cudaErrorLaunchFailure || e == cudaErrorECCUncorrectable;
+}
+
+cudaError_t result(cudaError_t e) {
+  if (e != cudaSuccess) last = e;
+  return e;
+}
+
+// What an entry returns at once, if it does.
+cudaError_t enter(const char* call) {
+  for (auto i = injections.begin(); i != injections.end(); ++i) {
+    if (i->call != call || i->skip-- > 0) continue;
+    const cudaError_t code = i->code;
+    injections.erase(i);
+    if (beyond_recovery(code)) broken = code;
+    return result(code);
+  }
+  return result(broken);
+}
+
+#define JVLM_ENTER()                                       \
+  std::lock_guard lock(mutex);                             \
+  if (cudaError_t e = enter(__func__); e != cudaSuccess) return e
+
+std::shared_ptr<CUstream_st> owned(cudaStream_t stream) {
+  for (const auto& s : streams())
+    if (s.get() == stream) return s;
+  return nullptr;
+}
+
+// Does a stream's work up to a position.
+void advance(CUstream_st& s, uint64_t position) {
+  while (s.done < position && !s.queue.empty()) {
+    Work work = std::move(s.queue.front());
+    s.queue.pop_front();
+    ++s.done;
+    try {
+      work();
+    } catch (...) {
+      s.done += s.queue.size();                            // what came after the fault is not done
+      s.queue.clear();
+      throw;
+    }
+  }
+}
+
+// A fault that a call met which destructors make, and which therefore cannot throw it: the next call that waits does.
+std::string unthrown;
+
+template <class F>
+void without_throwing(F f) {
+  try {
+    f();
+  } catch (const jvlm::emu::Fault& fault) {
+    std::fprintf(stderr, "%s\n", fault.what());
+    if (unthrown.empty()) unthrown = fault.what();
+  }
+}
+
+void throw_unthrown() {
+  if (unthrown.empty()) return;
+  const jvlm::emu::Fault fault(unthrown);
+  unthrown.clear();
+  throw fault;
+}
+
+void advance_all() {
+  for (const auto& s : std::set(streams())) advance(*s, s->queued);
+  throw_unthrown();
+  jvlm::emu::check_margins();
+}
+
+// True where a call that a recording forbids was made; the recording is lost.
+bool recording() {
+  bool any = false;
+  for (const auto& s : streams())
+    if (s->recording) any = s->invalid = true;
+  return any;
+}
+
+cudaError_t put(cudaStream_t stream, Work work) {
+  auto s = owned(stream);
+  if (!s) return result(cudaErrorInvalidResourceHandle);   // the default stream too: it would wait for all others
+  if (s->recording) {
+    s->recording->push_back(std::move(work));
+  } else {
+    s->queue.push_back(std::move(work));
+    ++s->queued;
+  }
+  return cudaSuccess;
+}
+
+void reach(Moment& m) {
+  if (auto s = m.stream.lock()) advance(*s, m.position);
+}
+
+bool on(Kind kind, const void* p, size_t bytes) { return jvlm::emu::contains(p, bytes, kind); }
+
+}  // namespace
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  JVLM_ENTER();
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  JVLM_ENTER();
+  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
+  JVLM_ENTER();
+  if (device != 0) return result(cudaErrorInvalidDevice);
+  *p = {};
+  std::strcpy(p->name, "SIMT emulation");
+  p->totalGlobalMem = jvlm::emu::options().memory_bytes;
+  p->sharedMemPerBlockOptin = jvlm::emu::shared_limit();
+  p->major = jvlm::emu::options().architecture / 10;
+  p->minor = jvlm::emu::options().architecture % 10;
+  p->multiProcessorCount = 4;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  JVLM_ENTER();
+  *total_bytes = jvlm::emu::options().memory_bytes;
+  *free_bytes = *total_bytes - std::min(*total_bytes, jvlm::emu::allocated(Kind::device));
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  JVLM_ENTER();
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  advance_all();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() {
+  std::lock_guard lock(mutex);
+  const cudaError_t e = last;
+  last = broken;
+  return e;
+}
+
+const char* cudaGetErrorName(cudaError_t code) {
+  switch (code) {
+#define JVLM_NAME(e) \
+  case e: return #e
+    JVLM_NAME(cudaSuccess);
+    JVLM_NAME(cudaErrorInvalidValue);
+    JVLM_NAME(cudaErrorMemoryAllocation);
+    JVLM_NAME(cudaErrorInitializationError);
+    JVLM_NAME(cudaErrorInvalidConfiguration);
+    JVLM_NAME(cudaErrorInsufficientDriver);
+    JVLM_NAME(cudaErrorDevicesUnavailable);
+    JVLM_NAME(cudaErrorNoDevice);
+    JVLM_NAME(cudaErrorInvalidDevice);
+    JVLM_NAME(cudaErrorNoKernelImageForDevice);
+    JVLM_NAME(cudaErrorECCUncorrectable);
+    JVLM_NAME(cudaErrorUnsupportedPtxVersion);
+    JVLM_NAME(cudaErrorInvalidResourceHandle);
+    JVLM_NAME(cudaErrorNotReady);
+    JVLM_NAME(cudaErrorIllegalAddress);
+    JVLM_NAME(cudaErrorLaunchOutOfResources);
+    JVLM_NAME(cudaErrorLaunchTimeout);
+    JVLM_NAME(cudaErrorLaunchFailure);
+    JVLM_NAME(cudaErrorCooperativeLaunchTooLarge);
+    JVLM_NAME(cudaErrorSystemDriverMismatch);
+    JVLM_NAME(cudaErrorStreamCaptureUnsupported);
+    JVLM_NAME(cudaErrorStreamCaptureInvalidated);
+#undef JVLM_NAME
+  }
+  return "unknown error";
+}
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  JVLM_ENTER();
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  *memory = jvlm::emu::allocate(bytes, Kind::device, jvlm::emu::options().memory_bytes);
+  return result(*memory ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFree(void* memory) {
+  JVLM_ENTER();
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  if (!memory) return cudaSuccess;
+  without_throwing(advance_all);
+  bool released = true;
+  without_throwing([&] { released = jvlm::emu::release(memory, Kind::device); });
+  return result(released ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  JVLM_ENTER();
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  *memory = jvlm::emu::allocate(bytes, Kind::pinned, size_t{1} << 40);
+  return result(*memory ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+// Waits for nothing: a queued copy that uses the memory is a fault when its turn comes.
+cudaError_t cudaFreeHost(void* memory) {
+  JVLM_ENTER();
+  if (!memory) return cudaSuccess;
+  bool released = true;
+  without_throwing([&] { released = jvlm::emu::release(memory, Kind::pinned); });
+  return result(released ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  JVLM_ENTER();
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  if (kind != cudaMemcpyHostToDevice && !on(Kind::device, from, bytes)) return result(cudaErrorInvalidValue);
+  if (kind != cudaMemcpyDeviceToHost && !on(Kind::device, to, bytes)) return result(cudaErrorInvalidValue);
+  advance_all();
+  std::memmove(to, from, bytes);
+  return cudaSuccess;
+}
+
+// Stricter than CUDA, which copies from unpinned memory too, but then waits.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  JVLM_ENTER();
+  const Kind source = kind == cudaMemcpyHostToDevice ? Kind::pinned : Kind::device;
+  const Kind target = kind == cudaMemcpyDeviceToHost ? Kind::pinned : Kind::device;
+  if (!on(source, from, bytes) || !on(target, to, bytes)) return result(cudaErrorInvalidValue);
+  return put(stream, [=] {
+    if (!on(source, from, bytes) || !on(target, to, bytes)) throw jvlm::emu::Fault("emu: a queued copy uses memory that has been freed");
+    std::memmove(to, from, bytes);
+  });
+}
+
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  JVLM_ENTER();
+  if (!on(Kind::device, memory, bytes)) return result(cudaErrorInvalidValue);
+  return put(stream, [=] {
+    if (!on(Kind::device, memory, bytes)) throw jvlm::emu::Fault("emu: a queued fill uses memory that has been freed");
+    std::memset(memory, value, bytes);
+  });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  JVLM_ENTER();
+  auto s = std::make_shared<CUstream_st>();
+  *stream = s.get();
+  streams().insert(std::move(s));
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  JVLM_ENTER();
+  auto s = owned(stream);
+  if (!s) return result(cudaErrorInvalidResourceHandle);
+  streams().erase(s);
+  without_throwing([&] { advance(*s, s->queued); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  JVLM_ENTER();
+  auto s = owned(stream);
+  if (!s) return result(cudaErrorInvalidResourceHandle);
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  advance(*s, s->queued);
+  throw_unthrown();
+  jvlm::emu::check_margins();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  JVLM_ENTER();
+  // As it is recorded now: a later record of the same event is another moment.
+  auto moment = event->moment;
+  if (moment->stream.expired()) return cudaSuccess;        // never recorded, or its stream has gone after its work
+  if (auto s = owned(stream); s && s->recording) return result(cudaErrorStreamCaptureUnsupported);
+  return put(stream, [moment] { reach(*moment); });
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  JVLM_ENTER();
+  *event = new CUevent_st();
+  ++events;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  std::lock_guard lock(mutex);
+  delete event;
+  --events;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  JVLM_ENTER();
+  auto s = owned(stream);
+  if (!s) return result(cudaErrorInvalidResourceHandle);
+  if (s->recording) return result(cudaErrorStreamCaptureUnsupported);
+  auto moment = std::make_shared<Moment>();
+  moment->stream = s;
+  event->moment = moment;
+  put(stream, [moment] { moment->time = std::chrono::steady_clock::now(); });
+  moment->position = s->queued;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  JVLM_ENTER();
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  reach(*event->moment);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  JVLM_ENTER();
+  auto s = event->moment->stream.lock();
+  return result(!s || s->done >= event->moment->position ? cudaSuccess : cudaErrorNotReady);
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  JVLM_ENTER();
+  *milliseconds = std::chrono::duration<float, std::milli>(to->moment->time - from->moment->time).count();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  JVLM_ENTER();
+  auto s = owned(stream);
+  if (!s) return result(cudaErrorInvalidResourceHandle);
+  if (s->recording) return result(cudaErrorStreamCaptureUnsupported);
+  s->recording = std::make_unique<List>();
+  s->invalid = false;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  JVLM_ENTER();
+  *graph = nullptr;
+  auto s = owned(stream);
+  if (!s || !s->recording) return result(cudaErrorInvalidResourceHandle);
+  auto list = std::move(s->recording);
+  if (s->invalid) return result(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::move(list)};
+  ++graphs;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  JVLM_ENTER();
+  *exec = new CUgraphExec_st{graph->list};
+  ++graphs;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  std::lock_guard lock(mutex);
+  delete graph;
+  --graphs;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  std::lock_guard lock(mutex);
+  delete exec;
+  --graphs;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  JVLM_ENTER();
+  auto s = owned(stream);
+  if (!s) return result(cudaErrorInvalidResourceHandle);
+  if (s->recording) return result(cudaErrorStreamCaptureUnsupported);
+  return put(stream, [list = exec->list] {
+    for (const Work& work : *list) work();
+  });
+}
+
+namespace jvlm::emu {
+
+cudaError_t enqueue(cudaStream_t stream, Launch launch) {
+  std::lock_guard lock(mutex);
+  if (cudaError_t e = enter("cudaLaunchKernelExC"); e != cudaSuccess) return e;
+  const uint64_t threads = uint64_t{launch.block.x} * launch.block.y * launch.block.z, blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  if (!threads || !blocks || threads > 1024 || launch.block.z > 64 || launch.grid.y > 65535 || launch.grid.z > 65535)
+    return result(cudaErrorInvalidConfiguration);
+  if (launch.shared_bytes > shared_limit()) return result(cudaErrorInvalidValue);
+  return put(stream, [launch = std::make_shared<Launch>(std::move(launch))] { run(*launch); });
+}
+
+void fail_next(const char* call, cudaError_t code, int skip) {
+  std::lock_guard lock(mutex);
+  injections.push_back({call, code, skip});
+}
+
+void reset() {
+  std::lock_guard lock(mutex);
+  injections.clear();
+  broken = last = cudaSuccess;
+  unthrown.clear();
+  for (const auto& s : streams()) {
+    s->done = s->queued;
+    s->queue.clear();
+    s->recording.reset();
+  }
+}
+
+size_t queued() {
+  std::lock_guard lock(mutex);
+  size_t n = 0;
+  for (const auto& s : streams()) n += s->queue.size();
+  return n;
+}
+
+size_t live_objects() {
+  std::lock_guard lock(mutex);
+  return streams().size() + events + graphs + count_allocations();
+}
+
+}  // namespace jvlm::emu

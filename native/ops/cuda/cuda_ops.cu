@@ -1,0 +1,210 @@
+// The CUDA backend behind ops.h: memory, staging and the choice of a kernel by shape. The kernels stand in the files beside (kernels.h).
+#include "ops/cuda/cuda_ops.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "ops/cuda/kernels.h"
+
+namespace jvlm {
+namespace {
+
+using namespace cuda;
+
+// Pinned memory on the way to the card and back. Two halves in turn: one is filled while the other is read.
+constexpr int64_t kHalf = 4 << 20;
+
+class CudaOps : public Ops {
+ public:
+  CudaOps(int device, Dtype act) : info_(use_device(device)) {
+    if (act != Dtype::bf16)
+      throw device_error("Precision float32 runs on the CPU only. Choose precision bf16 or int8 for this device, or the device cpu");
+    queue_.stream = stream_;
+    queue_.architecture = info_.architecture;
+    queue_.multiprocessors = info_.multiprocessors;
+    staging_ = static_cast<char*>(allocate_pinned(2 * kHalf));
+  }
+
+  ~CudaOps() override {
+    for (void* block : blocks_) release(block);
+    release_pinned(staging_);
+  }
+
+  // ---- memory -------------------------------------------------------------------------------------------------------------------
+  void* allocate(int64_t bytes) override {
+    blocks_.push_back(nullptr);
+    blocks_.back() = cuda::allocate(std::max<int64_t>(bytes, 1));
+    fill(stream_, blocks_.back(), 0, std::max<int64_t>(bytes, 1));
+    return blocks_.back();
+  }
+
+  void upload(void* device, const void* host, int64_t bytes) override {
+    for (int64_t done = 0, piece; done < bytes; done += piece) {
+      piece = std::min(bytes - done, kHalf);
+      char* at = stage(piece);
+      std::memcpy(at, static_cast<const char*>(host) + done, static_cast<size_t>(piece));
+      cuda::upload(stream_, static_cast<char*>(device) + done, at, piece);
+    }
+  }
+
+  void download(void* host, const void* device, int64_t bytes) override {
+    for (int64_t done = 0, piece; done < bytes; done += piece) {
+      piece = std::min(bytes - done, kHalf);
+      char* at = stage(piece);
+      cuda::download(stream_, at, static_cast<const char*>(device) + done, piece);
+      stream_.wait();
+      std::memcpy(static_cast<char*>(host) + done, at, static_cast<size_t>(piece));
+    }
+  }
+
+  int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const override {
+    return dtype == Dtype::f32 ? 0 : n * weight_stride(k) * size_of(dtype);
+  }
+
+  void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) override {
+    const int64_t size = size_of(w.dtype), length = w.k * size, stride = weight_stride(w.k) * size;
+    char* to = static_cast<char*>(const_cast<void*>(w.data)) + first * stride;
+    if (length == stride) return upload(to, host, rows * stride);
+    row_.assign(static_cast<size_t>(stride), 0);
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(row_.data(), static_cast<const char*>(host) + r * length, static_cast<size_t>(length));
+      upload(to + r * stride, row_.data(), stride);
+    }
+  }
+
+  int64_t scratch_bytes(const Scratch& s) const override { return patches_bytes(s) + decode_bytes(s); }
+
+  void reserve(const Scratch& s) override {
+    patches_ = allocate(patches_bytes(s));
+    decode_ = allocate(decode_bytes(s));
+  }
+
+  std::string description() const override {
+    return info_.name + ", sm_" + std::to_string(info_.architecture) + ", " + std::to_string(info_.memory_bytes >> 20) + " MiB";
+  }
+
+  // ---- vision -------------------------------------------------------------------------------------------------------------------
+  void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+                   const float* class_token, const float* positions, const float mean[3], const float std[3]) override {
+    cuda::patch_embed(queue_, out, rgb, tiles, size, patch, w, bias, class_token, positions, mean, std, patches_);
+  }
+  void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) override {
+    attention_dense(queue_, out, qkv, tiles, tokens, heads, head_size, scale);
+  }
+  void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& n) override {
+    cuda::pixel_shuffle_norm(queue_, out, x, tiles, grid, n);
+  }
+
+  // ---- rows ---------------------------------------------------------------------------------------------------------------------
+  void norm(Tensor out, Tensor x, const Norm& n) override { cuda::norm(queue_, out, x, n); }
+  void gather(Tensor out, Tensor x, const int32_t* row) override { cuda::gather(queue_, out, x, row); }
+
+  // ---- products -----------------------------------------------------------------------------------------------------------------
+  void matmul(Tensor out, Tensor x, const Matrix& w, const float* bias, Act act) override {
+    End end;
+    end.bias = bias, end.act = act;
+    product(out, x, w, end);
+  }
+  void matmul_add(Tensor x, Tensor a, const Matrix& w, const float* bias, const float* layer_scale) override {
+    End end;
+    end.kind = End::add, end.bias = bias, end.layer_scale = layer_scale;
+    product(x, a, w, end);
+  }
+  void matmul_gate(Tensor out, Tensor x, const Matrix& w, Act act) override {
+    End end;
+    end.kind = End::gate, end.act = act;
+    product(out, x, w, end);
+  }
+  void norm_matmul(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, const float* bias, Act act) override {
+    if (x.rows > kMatvecRows) return Ops::norm_matmul(out, x, normed, n, w, bias, act);
+    End end;
+    end.bias = bias, end.act = act;
+    matvec(queue_, out, x, &n, w, end);
+  }
+  void norm_matmul_gate(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, Act act) override {
+    if (x.rows > kMatvecRows) return Ops::norm_matmul_gate(out, x, normed, n, w, act);
+    End end;
+    end.kind = End::gate, end.act = act;
+    matvec(queue_, out, x, &n, w, end);
+  }
+
+  // ---- decoder ------------------------------------------------------------------------------------------------------------------
+  void embed(Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table, Tensor vision) override {
+    cuda::embed(queue_, out, token, vision_row, last_ids, table, vision);
+  }
+  void rope_table(float* cos, float* sin, const Step& step, const float* inverse_frequency, int32_t half, float magnitude) override {
+    cuda::rope_table(queue_, cos, sin, step, inverse_frequency, half, magnitude);
+  }
+  void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step) override {
+    cuda::rope_append(queue_, qkv, cache, heads, step);
+  }
+  void attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) override {
+    if (step.max_new == 1)
+      attention_decode(queue_, out, qkv, cache, heads, scale, window, step, false, decode_);
+    else
+      attention_prefill(queue_, out, qkv, cache, heads, scale, window, step);
+  }
+  void rope_append_attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) override {
+    if (step.max_new == 1) return attention_decode(queue_, out, qkv, cache, heads, scale, window, step, true, decode_);
+    Ops::rope_append_attend(out, qkv, cache, heads, scale, window, step);
+  }
+  void argmax(int32_t* ids, Tensor logits) override { cuda::argmax(queue_, ids, logits); }
+
+ private:
+  void product(Tensor out, Tensor x, const Matrix& w, const End& end) {
+    if (x.rows <= kMatvecRows)
+      matvec(queue_, out, x, nullptr, w, end);
+    else
+      gemm(queue_, out, x, w, end);
+  }
+
+  // `bytes` of pinned memory that the stream no longer uses.
+  char* stage(int64_t bytes) {
+    bytes = (bytes + 255) / 256 * 256;
+    if (used_ + bytes > kHalf) {
+      staged_[half_].record(stream_);
+      half_ ^= 1, used_ = 0;
+      if (filled_) staged_[half_].wait();
+      filled_ = true;
+    }
+    char* at = staging_ + half_ * kHalf + used_;
+    used_ += bytes;
+    return at;
+  }
+
+  static int64_t patches_bytes(const Scratch& s) { return s.max_tiles * s.max_tile_tokens * weight_stride(s.max_patch_inputs) * 2; }
+
+  // Fewer key/value heads are split into more parts; a scratch does not know how many there are.
+  int64_t decode_bytes(const Scratch& s) const {
+    int64_t most = 0;
+    for (int64_t kv = 1; kv <= s.max_heads; ++kv)
+      if (s.max_heads % kv == 0)
+        most = std::max(most, attention_decode_scratch_bytes(static_cast<int32_t>(s.max_sequences), static_cast<int32_t>(s.max_heads), static_cast<int32_t>(kv),
+                                                             static_cast<int32_t>(s.max_head_size), info_.multiprocessors));
+    return most;
+  }
+
+  const DeviceInfo info_;
+  const Stream stream_;
+  Queue queue_;
+  std::vector<void*> blocks_;
+  std::vector<char> row_;
+  char* staging_ = nullptr;
+  Event staged_[2];
+  int half_ = 0;
+  int64_t used_ = 0;
+  bool filled_ = false;                                   // both halves have been used
+  void *patches_ = nullptr, *decode_ = nullptr;
+};
+
+}  // namespace
+
+Ops* make_cuda_ops(int device, Dtype act) { return new CudaOps(device, act); }
+
+}  // namespace jvlm
+
+extern "C" __attribute__((visibility("default"))) jvlm::Ops* jvlm_make_ops(int device, int act) {
+  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act));
+}

@@ -1,0 +1,12 @@
+// The one symbol by which the engine opens this backend: out of libjvlm_cuda or libjvlm_emu.
+#pragma once
+#include "ops/ops.h"
+
+namespace jvlm {
+
+// device: the card's index. act: bf16. The caller owns what it gets; throws Error.
+Ops* make_cuda_ops(int device, Dtype act);
+
+}  // namespace jvlm
+
+extern "C" jvlm::Ops* jvlm_make_ops(int device, int act);
