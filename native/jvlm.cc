@@ -66,7 +66,7 @@ int64_t info(const char* device, const char* spec, const char* limits, char* out
 }
 
 int64_t devices(char* out, int64_t capacity) {
-  return guard([&] { return give("cpu\t" + make_ops("cpu", Precision::bf16)->description() + "\n", out, capacity); });
+  return guard([&] { return give(list_devices(), out, capacity); });
 }
 
 void resize(const uint8_t* rgb, int32_t height, int32_t width, int32_t filter, const int32_t* sizes, int32_t count, uint8_t* out) {

@@ -1,5 +1,6 @@
 #include "base/os.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <new>
+#include <vector>
 
 #include "base/error.h"
 
@@ -94,6 +96,23 @@ bool allow_tiles() {
 #else
   return false;
 #endif
+}
+
+void* library_symbol(const std::string& library, const char* symbol, const char* folder) {
+  std::vector<std::string> places;
+  Dl_info here;
+  if (::dladdr(reinterpret_cast<void*>(&library_symbol), &here) && here.dli_fname)
+    places.push_back(std::string(here.dli_fname).substr(0, std::string(here.dli_fname).rfind('/') + 1) + library);
+  if (const char* named = std::getenv(folder)) places.push_back(std::string(named) + "/" + library);
+  for (const std::string& place : places) {
+    if (::access(place.c_str(), R_OK)) continue;
+    void* handle = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
+    void* found = handle ? ::dlsym(handle, symbol) : nullptr;
+    if (!found)
+      throw device_error(library + " is there but cannot be used; it does not fit this system or this version of jvlm. Take the one of the same version");
+    return found;
+  }
+  return nullptr;
 }
 
 }  // namespace jvlm::os

@@ -23,4 +23,8 @@ int cpu_quota(const std::string& groups, const std::string& mount);
 // Asks the system for the registers of AMX tiles, which a process may use only after that. False where there are none.
 bool allow_tiles();
 
+// A symbol of a library that lies beside the one that this code is in, or in a folder that the environment variable `folder` names; null where
+// there is no such library. One that is there and cannot be loaded throws DEVICE.
+void* library_symbol(const std::string& library, const char* symbol, const char* folder);
+
 }  // namespace jvlm::os

@@ -8,8 +8,6 @@
 namespace jvlm {
 namespace {
 
-Dtype act_of(Precision p) { return p == Precision::f32 ? Dtype::f32 : Dtype::bf16; }
-
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 int64_t layer_cache_bytes(const Spec& spec, const Limits& l) {
@@ -67,12 +65,6 @@ int64_t weight_bytes(const Spec& spec, const Limits& l, const Ops& ops) {
 }
 
 }  // namespace
-
-std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision) {
-  if (device == "cpu") return make_cpu_ops(act_of(precision));
-  if (device == "reference") return make_reference_ops(act_of(precision));
-  throw device_error("There is no device '" + device + "'; this build knows cpu");
-}
 
 MemoryPlan plan_memory(const Spec& spec, const Limits& l, const Ops& ops) {
   MemoryPlan p;

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/backend.h"
 #include "engine/batch.h"
 #include "engine/limits.h"
 #include "model/connector.h"
@@ -24,7 +25,6 @@ struct MemoryPlan {
 };
 
 MemoryPlan plan_memory(const Spec& spec, const Limits& limits, const Ops& ops);
-std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision);
 
 // A model on a device: weights, cache, buffers, and one worker thread on which everything runs, so that the caller never waits for a
 // step that it has only queued, and OpenMP has one team.

@@ -11,7 +11,7 @@ namespace jvlm {
 struct Engine;
 
 // Opens a model on a device and loads its weights.
-//   device    "cpu", "reference" (tests), later "cuda:N" and "emu"
+//   device    "cpu", "cuda:N", "emu" and "reference" (both for tests): engine/backend.h
 //   spec      the model's shape, one "key value..." a line (model/spec.h)
 //   manifest  where each tensor's bytes lie, one piece a line (model/weights.h)
 //   limits    precision and capacities, one "key value" a line (engine/limits.h)

@@ -1,0 +1,55 @@
+#include "engine/backend.h"
+
+#include "base/error.h"
+#include "base/os.h"
+
+namespace jvlm {
+namespace {
+
+using MakeOps = Ops* (*)(int device, int act);             // jvlm_make_ops of a backend's library
+
+MakeOps backend(const std::string& library) {
+  return reinterpret_cast<MakeOps>(os::library_symbol(library, "jvlm_make_ops", "JVLM_BACKENDS"));
+}
+
+std::unique_ptr<Ops> make_cuda(int card, Dtype act) {
+  const MakeOps make = backend("libjvlm_cuda.so");
+  if (!make)
+    throw device_error(
+        "jvlm's CUDA library is not there. Build it with nvcc (README, GPU), put its folder into JVLM_BACKENDS, or choose the device cpu");
+  return std::unique_ptr<Ops>(make(card, static_cast<int>(act)));
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision) {
+  const Dtype act = act_of(precision);
+  if (device == "cpu") return make_cpu_ops(act);
+  if (device == "reference") return make_reference_ops(act);
+  if (device == "emu") {
+    const MakeOps make = backend("libjvlm_emu.so");
+    if (!make) throw device_error("The emulation of the CUDA kernels is for tests and is not part of this build; choose auto or cpu");
+    return std::unique_ptr<Ops>(make(0, static_cast<int>(act)));
+  }
+  if (device.rfind("cuda:", 0) == 0 && device.size() > 5 && device.size() <= 8 && device.find_first_not_of("0123456789", 5) == std::string::npos)
+    return make_cuda(std::stoi(device.substr(5)), act);
+  throw device_error("There is no device '" + device + "'; a device is cpu, or cuda:0, cuda:1 and so on");
+}
+
+std::string list_devices() {
+  std::string text;
+  auto add = [&](const std::string& name) {
+    try {
+      text += name + "\t" + make_ops(name, Precision::bf16)->description() + "\n";
+      return true;
+    } catch (const Error&) {
+      return false;                                        // make_ops says why to whoever names it
+    }
+  };
+  for (int card = 0; card < 16 && add("cuda:" + std::to_string(card)); ++card) {}
+  add("cpu");
+  if (backend("libjvlm_emu.so")) add("emu");
+  return text;
+}
+
+}  // namespace jvlm

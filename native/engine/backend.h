@@ -1,0 +1,21 @@
+// Backends by device name. Nobody else knows which library is behind a name.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+
+#include "engine/limits.h"
+#include "ops/ops.h"
+
+namespace jvlm {
+
+inline Dtype act_of(Precision p) { return p == Precision::f32 ? Dtype::f32 : Dtype::bf16; }
+
+// cpu; cuda:0, cuda:1, ... out of libjvlm_cuda; emu, the same kernels emulated on the CPU, out of libjvlm_emu (tests only). The libraries lie
+// beside libjvlm or in the folder that JVLM_BACKENDS names. DEVICE where a device cannot be had: what is missing and how it is got.
+std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision);
+
+// Name and description of every device there is, best first; those that cannot be had are left out.
+std::string list_devices();
+
+}  // namespace jvlm
