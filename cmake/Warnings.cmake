@@ -1,4 +1,6 @@
-add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-unknown-pragmas -fvisibility=hidden)
+set(flags -Wall -Wextra -Wno-unused-parameter -Wno-unknown-pragmas -fvisibility=hidden)
 if(JVLM_WERROR)
-  add_compile_options(-Werror)
+  list(APPEND flags -Werror)
 endif()
+string(JOIN , host_flags ${flags})
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${flags}>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_flags}>")

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #if !defined(__x86_64__)
 #error "The emulation switches stacks on x86-64 only"
@@ -41,6 +42,8 @@ extern "C" void* __tsan_get_current_fiber();
 extern "C" void* __tsan_create_fiber(unsigned flags);
 extern "C" void __tsan_destroy_fiber(void*);
 extern "C" void __tsan_switch_to_fiber(void*, unsigned flags);
+// No second's sleep at the end of the process; what TSAN_OPTIONS says comes later and wins.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() { return "atexit_sleep_ms=0"; }
 #endif
 #if defined(JVLM_EMU_ASAN)
 extern "C" void __sanitizer_start_switch_fiber(void** fake, const void* bottom, size_t size);
@@ -49,6 +52,28 @@ extern "C" void __asan_unpoison_memory_region(const volatile void*, size_t);
 #endif
 
 namespace jvlm::emu {
+
+#if defined(JVLM_TSAN)
+namespace {
+
+// A thread of ThreadSanitizer's costs it most of a millisecond, and it has room for 8,128. Those of one launch must all be different, so
+// that blocks are strangers to each other; the next launch comes after all of this one and may have them again, each with its stack.
+struct Spare {
+  void* tsan;
+  char* stack;
+};
+constexpr size_t kSpares = 3000;                           // of each system thread
+thread_local std::vector<Spare> used, ready;
+
+}  // namespace
+
+void Fiber::new_launch() {
+  ready.insert(ready.end(), used.begin(), used.end());
+  used.clear();
+}
+#else
+void Fiber::new_launch() {}
+#endif
 
 Fiber::~Fiber() {
 #if !defined(JVLM_TSAN)
@@ -82,27 +107,30 @@ void Fiber::use_this_thread() {
 
 void Fiber::start(void (*entry)()) {
 #if defined(JVLM_TSAN)
-  // New memory for each thread of each block, which the sanitizer takes for new: blocks are strangers to each other.
-  Own own;
-  stack_ = static_cast<char*>(std::aligned_alloc(64, kStack));
+  {
+    Own own;
+    if (ready.empty()) ready.push_back({__tsan_create_fiber(0), static_cast<char*>(std::aligned_alloc(64, kStack))});
+    tsan_ = ready.back().tsan, stack_ = ready.back().stack;
+    ready.pop_back();
+  }
 #endif
   auto* sp = reinterpret_cast<void**>(stack_ + kStack - 64);
   *--sp = nullptr;                                         // what entry would return to; also makes the stack's alignment that of a call
   *--sp = reinterpret_cast<void*>(entry);
   for (int i = 0; i < 6; ++i) *--sp = nullptr;
   sp_ = sp;
-#if defined(JVLM_TSAN)
-  tsan_ = __tsan_create_fiber(0);
-#endif
 }
 
 void Fiber::stop([[maybe_unused]] bool returned) {
 #if defined(JVLM_TSAN)
-  if (!returned) return;                                   // it is somewhere inside; the sanitizer minds, and the process is about to end
-  __tsan_destroy_fiber(tsan_);
+  if (!returned) return;                                   // it stands somewhere inside, and the process is about to end
   Own own;
-  std::free(stack_);
-  stack_ = nullptr;
+  if (used.size() + ready.size() < kSpares) {
+    used.push_back({tsan_, stack_});
+  } else {
+    __tsan_destroy_fiber(tsan_);
+    std::free(stack_);
+  }
 #endif
 #if defined(JVLM_EMU_ASAN)
   __asan_unpoison_memory_region(stack_, kStack);

@@ -18,6 +18,7 @@ class Fiber {
   Fiber& operator=(const Fiber&) = delete;
   ~Fiber();
 
+  static void new_launch();                                // on each system thread, before its first start for a launch
   void give_stack();                                       // once; guarded below
   void start(void (*entry)());                             // at the next switch, on a fresh stack; entry never returns
   void stop(bool returned);                                // is not switched to again before the next start; whether its entry has come to its end
@@ -32,7 +33,7 @@ class Fiber {
  private:
   static constexpr size_t kGuard = 4096;
 #if defined(JVLM_TSAN)
-  static constexpr size_t kStack = 64 * 1024;
+  static constexpr size_t kStack = 32 * 1024;
 #elif defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
   static constexpr size_t kStack = 256 * 1024 - kGuard;
 #else

@@ -87,7 +87,7 @@ struct Block {
 
 constexpr size_t kArena = 228 * 1024, kPage = 4096, kSharedAlignment = 1024;
 
-// A launch under way, on all workers. Its address is where ThreadSanitizer's edges from the threads' ends lead to the launch's end.
+// A launch under way, on all workers.
 struct Running {
   const Launch* launch;
   std::vector<uint32_t> order;                             // of blocks, where it is random
@@ -96,6 +96,7 @@ struct Running {
   std::mutex mutex;
   std::string report;                                      // of the first failure
   uint32_t total = 0;
+  char begin = 0, end = 0;                                 // addresses for ThreadSanitizer: edges to all threads, and from all
 };
 
 // A system thread and the blocks that it runs.
@@ -177,21 +178,31 @@ std::string waiting(const Block& b) {
   return s;
 }
 
-// Ends the launch: what other threads have on their stacks is dropped.
-[[noreturn]] void abandon(std::string report) {
-  Worker& w = *worker;
-  Thread& t = self();
+// A failure of the running thread as it is reported.
+std::string report(const std::string& what) {
+  const Worker& w = *worker;
+  const Thread& t = self();
   static const char* const orders[] = {"forward", "reverse", "random"};
-  report = "emu: " + report + "\n in thread " + triple(t.thread) + " of block " + triple(t.block) + " of the kernel launched at " +
-           at(w.running->launch->where) + ", order " + orders[static_cast<int>(w.order)] +
-           (w.order == Order::random ? ", seed " + std::to_string(options().seed) : "") + (w.lazy ? ", lazy copies" : ", eager copies") + "\n" +
-           waiting(*t.owner);
-  {
-    std::lock_guard lock(w.running->mutex);
-    if (!w.running->failed) w.running->report = std::move(report);
-    w.running->failed = true;
-  }
-  t.fiber.switch_to(w.main, true);
+  return "emu: " + what + "\n in thread " + triple(t.thread) + " of block " + triple(t.block) + " of the kernel launched at " +
+         at(w.running->launch->where) + ", order " + orders[static_cast<int>(w.order)] +
+         (w.order == Order::random ? ", seed " + std::to_string(options().seed) : "") + (w.lazy ? ", lazy copies" : ", eager copies") + "\n" +
+         waiting(*t.owner);
+}
+
+// Unwinds the running thread's stack, up to thread_main.
+[[noreturn]] void stop(const std::string& what) { throw Fault(report(what)); }
+
+// Ends the launch: what the other threads have on their stacks is dropped.
+void end_launch(const char* said) {
+  Own own;
+  std::lock_guard lock(worker->running->mutex);
+  if (!worker->running->failed) worker->running->report = said;
+  worker->running->failed = true;
+}
+
+// Leaves this thread for good.
+[[noreturn]] void to_main() {
+  self().fiber.switch_to(worker->main, true);
   std::abort();
 }
 
@@ -211,7 +222,7 @@ void park(const char* what, Where where) {
   Thread* next = worker->take();
   if (!next) {
     const bool spins = !worker->spinning.empty();
-    abandon(spins && !worker->running->launch->resident ? "a thread waits for another block, but the launch is not resident"
+    stop(spins && !worker->running->launch->resident ? "a thread waits for another block, but the launch is not resident"
                                                         : "deadlock: every thread of the block waits");
   }
   if (next != &me) go_to(next);
@@ -352,28 +363,34 @@ Thread* leave(Thread& me) {
   for (Barrier& b : block.barriers)
     if (b.all) complete(block, b);
   if (!block.live) {
-    if (worker->running->launch->overlapping && !block.waited_for_grid) abandon("a block of an overlapping launch returned without grid_dependency_wait");
+    if (worker->running->launch->overlapping && !block.waited_for_grid) stop("a block of an overlapping launch returned without grid_dependency_wait");
     const size_t room = (block.shared_bytes + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
     for (size_t i = block.shared_bytes; i < room; ++i)
       if (static_cast<unsigned char>(me.shared[i]) != 0xff)
-        abandon("the block wrote " + std::to_string(i - block.shared_bytes) + " bytes past its " + std::to_string(block.shared_bytes) +
+        stop("the block wrote " + std::to_string(i - block.shared_bytes) + " bytes past its " + std::to_string(block.shared_bytes) +
                 " bytes of shared memory");
   }
   if (!worker->live) return nullptr;
   Thread* next = worker->take();
-  if (!next) abandon("deadlock: a thread has returned and every other one waits");
+  if (!next) stop("deadlock: a thread has returned and every other one waits");
   return next;
 }
 
 // A thread's whole life.
 void thread_main() {
   Fiber::entered();
-  worker->running->launch->kernel();
-  released(worker->running);
   Thread& me = self();
-  if (Thread* next = leave(me)) go_to(next, true);
-  me.fiber.switch_to(worker->main, true);
-  std::abort();
+  Thread* next = nullptr;
+  try {
+    acquired(&worker->running->begin);
+    worker->running->launch->kernel();
+    released(&worker->running->end);
+    next = leave(me);
+  } catch (const Fault& f) {
+    end_launch(f.what());
+  }
+  if (next) go_to(next, true);
+  to_main();
 }
 
 // ---- accesses that the processor refuses --------------------------------------------------------------------------------------------------
@@ -400,7 +417,8 @@ struct sigaction before_us;
     const char* name = std::strrchr(module.dli_fname, '/');
     what += std::string("\n by the code at ") + offset + " of " + (name ? name + 1 : module.dli_fname);
   }
-  abandon(what);
+  end_launch(report(what).c_str());                        // this stack cannot be unwound
+  to_main();
 }
 
 void on_signal(int signal, siginfo_t* info, void* context) {
@@ -446,7 +464,7 @@ void prepare(Worker& w, Block& block, uint32_t index) {
   const dim3 grid = launch.grid, size = launch.block;
   block.count = block.live = static_cast<int>(size.x * size.y * size.z);
 #if defined(JVLM_TSAN)
-  Own own;                                                 // for what makes the memory new: see Fiber::start
+  Own own;                                                 // the sanitizer shall take the memory for new: blocks are strangers to each other
   std::free(block.arena);
   block.arena = static_cast<char*>(std::aligned_alloc(kPage, kArena));
 #endif
@@ -536,6 +554,7 @@ std::mutex totals_mutex;
 void work_on(Running& running) {
   Worker& w = *worker;
   w.running = &running;
+  Fiber::new_launch();
   w.order = options().order;
   w.lazy = options().copies == Copies::lazy;
   w.counts = {};
@@ -639,15 +658,15 @@ void run(const Launch& launch) {
   }
   int size = options().threads > 0 ? options().threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   if (launch.resident) size = 1;
+  released(&running.begin);
   team.run(running, static_cast<int>(std::min(static_cast<uint32_t>(size), running.total)));
-  acquired(&running);
+  acquired(&running.end);
   if (running.failed) throw Fault(running.report);
 }
 
 // ---- what threads call ------------------------------------------------------------------------------------------------------------------
 void fail(const std::string& what, Where where) {
-  Own own;
-  abandon(what + "\n at " + at(where));
+  stop(what + "\n at " + at(where));
 }
 
 void collective(const Operation& operation, uint32_t mask, void* operand, Where where) {

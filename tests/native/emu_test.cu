@@ -484,6 +484,9 @@ __global__ void wrong(int32_t* out, Wrong what) {
   }
 }
 void faults_test() {
+#if defined(__SANITIZE_THREAD__)
+  return;                                                  // threads that are dropped where they stand leave the sanitizer in disorder
+#endif
   Array<int32_t> out(std::vector<int32_t>(64, 0));
   auto with = [&](Wrong what, cuda::Mode mode = cuda::Mode::plain) {
     const uint32_t threads = what == Wrong::counts ? 128 : 64;
@@ -503,14 +506,12 @@ void faults_test() {
   must_fault("an mma without a lane", {"mma_bf16"}, with(Wrong::returned_lanes));
   must_fault("waiting for a block that is not resident", {"not resident", "spin_until_ge"}, with(Wrong::spin));
   must_fault("an overlapping launch that does not wait", {"grid_dependency_wait"}, with(Wrong::no_wait, cuda::Mode::overlapping));
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(__SANITIZE_ADDRESS__)                         // ends the process itself
   must_fault("a write just past shared memory", {"0 bytes past its 1000 bytes of shared memory"}, with(Wrong::shared_write));
-#if !defined(__SANITIZE_THREAD__)
   must_fault("a read past shared memory", {"bytes past the block's 1000 bytes of shared memory"}, with(Wrong::shared_read));
   must_fault("a null pointer", {"null pointer"}, with(Wrong::null));
   must_fault("a write far before an allocation", {"4194308 bytes before an allocation of 256 bytes"}, with(Wrong::far));
   must_fault("too deep a recursion", {"stack overflowed"}, with(Wrong::deep));
-#endif
 #endif
   places_test();                                           // and all works as before
 }
@@ -591,12 +592,10 @@ void streams_test() {
     s.wait();
     expect("the stream serves on", x.get()[0] == 1116);
   }
-#if !defined(__SANITIZE_ADDRESS__)
   must_fault("pinned memory freed before its copy", {"freed"}, [&](cuda::StreamHandle s) {
     Pinned gone(4);
     cuda::upload(s, x.data, gone.data, 16);
   });
-#endif
   {
     cuda::Stream s;
     int32_t pageable = 1;
@@ -608,15 +607,14 @@ void streams_test() {
     }
     expect("a queued copy from unpinned memory is refused", what.starts_with("DEVICE: "));
   }
+#if !defined(__SANITIZE_THREAD__)
   const auto before = x.get();
-  must_fault("an earlier fault drops what was queued behind it", {"null pointer"}, [&](cuda::StreamHandle s) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    throw emu::Fault("null pointer");
-#endif
-    cuda::launch(s, wrong, {1, 64, 1000}, x.data, Wrong::null);
+  must_fault("an earlier fault drops what was queued behind it", {"deadlock"}, [&](cuda::StreamHandle s) {
+    cuda::launch(s, wrong, {1, 64, 1000}, x.data, Wrong::deadlock);
     cuda::launch(s, add_to, {1, 4}, x.data, 1);
   });
   expect("nothing behind a fault ran", x.get() == before);
+#endif
 }
 
 // ---- errors, by injection -----------------------------------------------------------------------------------------------------------------
