@@ -98,6 +98,8 @@ bool allow_tiles() {
 #endif
 }
 
+bool nvidia_driver() { return ::access("/proc/driver/nvidia/version", F_OK) == 0; }
+
 void* library_symbol(const std::string& library, const char* symbol, const char* folder) {
   std::vector<std::string> places;
   Dl_info here;

@@ -23,6 +23,9 @@ int cpu_quota(const std::string& groups, const std::string& mount);
 // Asks the system for the registers of AMX tiles, which a process may use only after that. False where there are none.
 bool allow_tiles();
 
+// Whether the kernel has NVIDIA's driver; no library is loaded to find out.
+bool nvidia_driver();
+
 // A symbol of a library that lies beside the one that this code is in, or in a folder that the environment variable `folder` names; null where
 // there is no such library. One that is there and cannot be loaded throws DEVICE.
 void* library_symbol(const std::string& library, const char* symbol, const char* folder);

@@ -14,9 +14,11 @@ MakeOps backend(const std::string& library) {
 
 std::unique_ptr<Ops> make_cuda(int card, Dtype act) {
   const MakeOps make = backend("libjvlm_cuda.so");
+  if (!make && !os::nvidia_driver()) throw device_error("This machine has no NVIDIA driver, hence no device 'cuda:" + std::to_string(card) + "'; choose auto or cpu");
   if (!make)
     throw device_error(
-        "jvlm's CUDA library is not there. Build it with nvcc (README, GPU), put its folder into JVLM_BACKENDS, or choose the device cpu");
+        "There is an NVIDIA driver, but not jvlm's CUDA library. Build it with nvcc (README, GPU) and name its folder in JVLM_BACKENDS, or choose "
+        "the device cpu");
   return std::unique_ptr<Ops>(make(card, static_cast<int>(act)));
 }
 
@@ -37,18 +39,18 @@ std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision) {
 }
 
 std::string list_devices() {
-  std::string text;
-  auto add = [&](const std::string& name) {
-    try {
-      text += name + "\t" + make_ops(name, Precision::bf16)->description() + "\n";
-      return true;
-    } catch (const Error&) {
-      return false;                                        // make_ops says why to whoever names it
+  std::string text, why;
+  auto describe = [](const std::string& name) { return make_ops(name, Precision::bf16)->description(); };
+  try {
+    for (int card = 0; card < 16; ++card) {
+      const std::string name = "cuda:" + std::to_string(card);
+      text += name + "\t" + describe(name) + "\n";
     }
-  };
-  for (int card = 0; card < 16 && add("cuda:" + std::to_string(card)); ++card) {}
-  add("cpu");
-  if (backend("libjvlm_emu.so")) add("emu");
+  } catch (const Error& e) {                               // after the last card, or before the first
+    if (text.empty() && os::nvidia_driver()) why = "; not cuda:0: " + std::string(e.what()).substr(std::string(e.what()).find(": ") + 2);
+  }
+  text += "cpu\t" + describe("cpu") + why + "\n";
+  if (backend("libjvlm_emu.so")) text += "emu\t" + describe("emu") + "\n";
   return text;
 }
 

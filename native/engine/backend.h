@@ -15,7 +15,8 @@ inline Dtype act_of(Precision p) { return p == Precision::f32 ? Dtype::f32 : Dty
 // beside libjvlm or in the folder that JVLM_BACKENDS names. DEVICE where a device cannot be had: what is missing and how it is got.
 std::unique_ptr<Ops> make_ops(const std::string& device, Precision precision);
 
-// Name and description of every device there is, best first; those that cannot be had are left out.
+// "name<TAB>description" of every device there is, a line each, best first. Where a driver is there and no card can be used, the CPU's
+// description says why.
 std::string list_devices();
 
 }  // namespace jvlm

@@ -6,7 +6,7 @@ import java.util.function.BiConsumer;
 /**
  * How a model is opened. Immutable; every {@code with} method returns a changed copy.
  *
- * @param device {@code auto} (what this machine has, decided once, at open, and reported by {@link Jvlm#device()}), or {@code cpu}; a
+ * @param device {@code auto} (what this machine has, decided once, at open, and reported by {@link Jvlm#device()}), {@code cuda:0}, or {@code cpu}; a
  *     device that is named is never replaced by another
  * @param precision see {@link Precision}
  * @param context the longest sequence, prompt and answer together, in tokens; 0 for the smaller of the model's maximum and 8192
@@ -50,7 +50,7 @@ public record Options(
     public static final Options DEFAULT = new Options("auto", Precision.BF16, 0, 4, 256, 0, (done, all) -> {});
 
     public Options {
-        check(device != null && !device.isBlank(), "device is empty; choose auto or cpu");
+        check(device != null && !device.isBlank(), "device is empty; choose auto, cuda:0 or cpu");
         check(precision != null && progress != null, "precision and progress must not be null");
         check(context >= 0 && context <= 1 << 20, "context is " + context + "; it must be 0 (the default) to 1048576");
         check(sequences >= 1 && sequences <= 256, "sequences is " + sequences + "; it must be 1 to 256");

@@ -171,7 +171,6 @@ final class Doctor implements Callable<Integer> {
             long start = System.nanoTime();
             Jvlm.devices().forEach((name, what) -> ok("device", name + " (" + what + ")"));
             ok("native", String.format(Locale.ROOT, "library loaded in %d ms", (System.nanoTime() - start) / 1_000_000));
-            note("gpu", "not used by this version", "Nothing to do: cpu is what auto takes");
         } catch (JvlmException e) {
             missing("native", "library not loaded" + (e.getCause() == null ? "" : ": " + e.getCause().getMessage()), e.getMessage());
         }

@@ -18,7 +18,7 @@ final class ModelOptions {
                     + " comes with jvlm.")
     private Path folder;
 
-    @Option(names = "--device", paramLabel = "NAME", description = "auto or cpu. Default: auto.")
+    @Option(names = "--device", paramLabel = "NAME", description = "auto, cuda:0 or cpu. Default: auto.")
     private String device;
 
     @Option(

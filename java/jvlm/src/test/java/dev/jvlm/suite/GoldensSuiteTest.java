@@ -33,31 +33,43 @@ class GoldensSuiteTest {
     private record Result(int differ, List<String> lines) {}
 
     private static Result run(Path folder, Precision precision) {
+        return run(folder, "cpu", precision);
+    }
+
+    private static Result run(Path folder, String device, Precision precision) {
         ByteArrayOutputStream out = new ByteArrayOutputStream();
-        int differ = GoldensSuite.run(folder, "cpu", precision, new PrintStream(out, true, StandardCharsets.UTF_8));
+        int differ = GoldensSuite.run(folder, device, precision, new PrintStream(out, true, StandardCharsets.UTF_8));
         return new Result(differ, out.toString(StandardCharsets.UTF_8).lines().toList());
     }
 
     @Test
     void recordedCasesAreReproduced() {
-        reproduces(Precision.FLOAT32);
+        reproduces("cpu", Precision.FLOAT32);
     }
 
     @Tag("full")
     @ParameterizedTest
     @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
     void recordedCasesAreReproducedAsFarAsTheFormatAllows(Precision precision) {
-        reproduces(precision);
+        reproduces("cpu", precision);
     }
 
-    private static void reproduces(Precision precision) {
-        Result result = run(GOLDENS, precision);
+    /** The CUDA kernels, emulated. */
+    @Tag("full")
+    @ParameterizedTest
+    @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
+    void kernelsReproduceThemAsFarAsTheFormatAllows(Precision precision) {
+        reproduces("emu", precision);
+    }
+
+    private static void reproduces(String device, Precision precision) {
+        Result result = run(GOLDENS, device, precision);
         result.lines.forEach(System.out::println);
         assertThat(result.lines).noneMatch(line -> line.startsWith("differs"));
         assertThat(result.differ).isZero();
         assertThat(result.lines)
-                .anyMatch(line -> line.startsWith("h2ovl-0.8b, cpu, " + precision.label() + ": 8 cases, 174 steps, "))
-                .anyMatch(line -> line.startsWith("h2ovl-2b, cpu, " + precision.label() + ": 11 cases, 176 steps, "));
+                .anyMatch(line -> line.startsWith("h2ovl-0.8b, " + device + ", " + precision.label() + ": 8 cases, 174 steps, "))
+                .anyMatch(line -> line.startsWith("h2ovl-2b, " + device + ", " + precision.label() + ": 11 cases, 176 steps, "));
         assertThat(Forward.live()).isZero();
     }
 

@@ -12,7 +12,7 @@ import java.util.Set;
  * up. Exit status 0 if nothing differs, 1 if something does, 64 if the command is wrong.
  */
 public final class Suites {
-    private static final String USAGE = "usage: ./test goldens DIR [--device cpu|reference] [--precision float32|bf16|int8]\n"
+    private static final String USAGE = "usage: ./test goldens DIR [--device cpu|cuda:N|emu|reference] [--precision float32|bf16|int8]\n"
             + "       ./test images DIR\n       ./test tokenizers DIR";
 
     private Suites() {}
@@ -27,10 +27,10 @@ public final class Suites {
             return 64;
         }
         String device = "cpu";
-        Precision precision = Precision.FLOAT32;
+        Precision precision = null;
         for (int i = 2; i < args.length; i += 2) {
             String value = i + 1 < args.length ? args[i + 1] : "";
-            if (args[0].equals("goldens") && args[i].equals("--device") && Set.of("cpu", "reference").contains(value)) {
+            if (args[0].equals("goldens") && args[i].equals("--device") && value.matches("cpu|cuda:\\d{1,2}|emu|reference")) {
                 device = value;
             } else if (args[0].equals("goldens") && args[i].equals("--precision") && Set.of("float32", "bf16", "int8").contains(value)) {
                 precision = Precision.of(value);
@@ -38,6 +38,9 @@ public final class Suites {
                 err.println(USAGE);
                 return 64;
             }
+        }
+        if (precision == null) { // float32, the parity path, is the CPU's
+            precision = device.matches("cpu|reference") ? Precision.FLOAT32 : Precision.BF16;
         }
         Path dir = Path.of(args[1]);
         if (!Files.isDirectory(dir)) {
