@@ -34,44 +34,37 @@ Scratch scratch_of(const Spec& spec, const Limits& l) {
   return s;
 }
 
-// The model's own code on a counting arena: what it takes is what it will take.
-int64_t workspace_bytes(const Spec& spec, const Limits& l, Ops& ops) {
-  Weights count(l.precision, ops);
+// The model's own code on counting arenas: what it takes is what it will take.
+struct Counted {
+  int64_t weights = 0, workspace = 0;
+};
+Counted count(const Spec& spec, const Limits& l, Ops& ops) {
+  Weights weights(l.precision, ops);
   const Dtype act = act_of(l.precision);
-  Vit vit(spec.vision, count, act);
-  Connector connector(spec, count, act);
-  Decoder decoder(spec.decoder, count, act);
+  Vit vit(spec.vision, weights, act);
+  Connector connector(spec, weights, act);
+  Decoder decoder(spec.decoder, weights, act);
   Trace trace;
   Taps taps(ops, trace);
-  Arena ws;
-  Tensor x = vit.forward(ops, ws, nullptr, l.encode_tiles, taps);
-  connector.forward(ops, ws, Tensor(), x, l.encode_tiles, taps);
-  int64_t vision = ws.peak();
-  Arena ws2;
+  Arena vision, text;
+  Tensor x = vit.forward(ops, vision, nullptr, l.encode_tiles, taps);
+  connector.forward(ops, vision, Tensor(), x, l.encode_tiles, taps);
   StepInput in;
   in.step.tokens = l.step_tokens;
   in.logits_rows = l.sequences;
-  decoder.forward(ops, ws2, Tensor(), in, {}, Tensor(), taps);
-  return std::max(vision, ws2.peak());
-}
-
-int64_t weight_bytes(const Spec& spec, const Limits& l, const Ops& ops) {
-  Weights count(l.precision, ops);
-  const Dtype act = act_of(l.precision);
-  Vit vit(spec.vision, count, act);
-  Connector connector(spec, count, act);
-  Decoder decoder(spec.decoder, count, act);
-  return count.bytes();
+  decoder.forward(ops, text, Tensor(), in, {}, Tensor(), taps);
+  return {weights.bytes(), std::max(vision.peak(), text.peak())};
 }
 
 }  // namespace
 
-MemoryPlan plan_memory(const Spec& spec, const Limits& l, const Ops& ops) {
+MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
+  const Counted counted = count(spec, l, ops);
   MemoryPlan p;
-  p.weights = weight_bytes(spec, l, ops);
+  p.weights = counted.weights;
   p.cache = 2 * spec.decoder.layers * layer_cache_bytes(spec, l);
   p.vision = aligned(4LL * l.vision_rows * spec.decoder.hidden) + aligned(3LL * l.encode_tiles * spec.vision.image * spec.vision.image);
-  p.workspace = workspace_bytes(spec, l, const_cast<Ops&>(ops)) + index_bytes(l) + aligned(2LL * spec.decoder.head_size);
+  p.workspace = counted.workspace + index_bytes(l) + aligned(2LL * spec.decoder.head_size);
   p.logits = 2 * 3 * aligned(4LL * l.sequences * (spec.decoder.vocabulary + 16));      // on the device and on the host
   p.scratch = ops.scratch_bytes(scratch_of(spec, l));
   return p;

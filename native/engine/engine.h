@@ -24,7 +24,7 @@ struct MemoryPlan {
   int64_t total() const { return weights + cache + vision + workspace + logits + scratch; }
 };
 
-MemoryPlan plan_memory(const Spec& spec, const Limits& limits, const Ops& ops);
+MemoryPlan plan_memory(const Spec& spec, const Limits& limits, Ops& ops);
 
 // A model on a device: weights, cache, buffers, and one worker thread on which everything runs, so that the caller never waits for a
 // step that it has only queued, and OpenMP has one team.

@@ -31,8 +31,6 @@ constexpr int64_t kBlock = kVectors * kLanes;
 constexpr int64_t kFewest = 256;          // keys that are worth a thread of their own
 constexpr int64_t kRun = 64;              // keys that a decoding query scores at a time
 
-int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
 // What one thread packs and computes.
 struct Bench {
   char* keys;

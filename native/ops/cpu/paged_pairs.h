@@ -238,7 +238,7 @@ inline Vec same_heads(Vec v, Op&& op) {
 template <int heads, class Key, class Value>
 void pairs_of_heads(float* result, int64_t stride, int64_t total_at, const uint16_t* q, int count, int64_t size, float scale, int64_t page_tokens,
                     int64_t from, int64_t to, Key&& key, Value&& value) {
-  const int64_t width = (size + kChunk - 1) / kChunk * kChunk;
+  const int64_t width = up(size, kChunk);
   alignas(64) float mean[heads * kMostSize];
   std::memset(mean, 0, static_cast<size_t>(heads * width) * 4);
   alignas(64) float score[kRunKeys * heads + 16];
@@ -256,7 +256,7 @@ void pairs_of_heads(float* result, int64_t stride, int64_t total_at, const uint1
     Ahead next_keys(key(next), keys * size), values(value(start), keys * size);
     scores(score, key(start), keys, values);
     const int64_t numbers = keys * heads;
-    for (int64_t i = numbers; i < (numbers + kLanes - 1) / kLanes * kLanes; ++i) score[i] = least[0];
+    for (int64_t i = numbers; i < up(numbers, kLanes); ++i) score[i] = least[0];
     Vec most = least;
     for (int64_t i = 0; i < numbers; i += kLanes) most = max(most, load(score + i));
     most = max(same_heads<heads>(most, [](Vec a, Vec b) { return max(a, b); }) * scale2, top);

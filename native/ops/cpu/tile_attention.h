@@ -20,8 +20,6 @@ namespace {
 
 constexpr int64_t kQueries = 32, kStretch = 256, kScoreStride = kStretch + 16, kWeightStride = kStretch + 32;   // rows off the same cache sets
 
-inline int64_t filled(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
 // What one thread packs and computes.
 struct TileBench {
   uint16_t *keys, *values;    // (keys by 16, D by 32), (D by 16, keys by 32) in tiles
@@ -32,12 +30,12 @@ struct TileBench {
 };
 
 inline int64_t tile_bench_bytes(int64_t keys, int64_t size) {
-  const int64_t n = filled(keys, kTileInputs), d = filled(size, kTileInputs);
+  const int64_t n = up(keys, kTileInputs), d = up(size, kTileInputs);
   return 2 * n * d * 2 + kQueries * (d * 2 + 2 * kWeightStride * 2 + 2 * kScoreStride * 4 + d * 4);
 }
 
 inline TileBench tile_bench(void* scratch, int64_t bytes, int64_t keys, int64_t size) {
-  const int64_t n = filled(keys, kTileInputs), d = filled(size, kTileInputs);
+  const int64_t n = up(keys, kTileInputs), d = up(size, kTileInputs);
   char* at = static_cast<char*>(scratch) + omp_get_thread_num() * bytes;
   auto take = [&](int64_t count) {
     char* p = at;
@@ -78,7 +76,7 @@ inline __mmask32 first_numbers(int64_t count) { return count >= 32 ? ~__mmask32{
 // key(j), value(j): where the numbers of key j lie.
 template <class Key, class Value>
 void pack_tiles(const TileBench& b, int64_t keys, int64_t size, Key&& key, Value&& value) {
-  const int64_t n = filled(keys, kTileInputs), d = filled(size, kTileInputs);
+  const int64_t n = up(keys, kTileInputs), d = up(size, kTileInputs);
   for (int64_t j = 0; j < n; j += kGroupRows)
     for (int64_t i = 0; i < d; i += kTileInputs) {
       __m512i row[16];
@@ -210,7 +208,7 @@ struct Softmax {
                                                                                        : splat(-std::numeric_limits<float>::infinity());
     }
     int64_t from() const { return first / 32 * 32; }
-    int64_t to() const { return filled(last, 32); }
+    int64_t to() const { return up(last, 32); }
   };
 
   template <bool all>
@@ -252,13 +250,13 @@ struct Softmax {
 // 32 queries, packed in b.query, over packed keys. Row r sees the keys first[r] to before last[r]; out_row[r] null: no such row.
 inline void tile_rows(const TileBench& b, int64_t all_keys, int64_t size, float scale, const int64_t* first, const int64_t* last,
                       uint16_t* const* out_row) {
-  const int64_t n = filled(all_keys, kTileInputs), d = filled(size, kTileInputs);
+  const int64_t n = up(all_keys, kTileInputs), d = up(size, kTileInputs);
   int64_t from = n, to = 0;
   for (int64_t r = 0; r < kQueries; ++r)
     if (out_row[r]) from = std::min(from, first[r]), to = std::max(to, last[r]);
   from = from / kTileInputs * kTileInputs;
-  to = filled(to, kTileInputs);
-  const int64_t stretches = (to - from + kStretch - 1) / kStretch, stretch = filled((to - from + stretches - 1) / stretches, kTileInputs);
+  to = up(to, kTileInputs);
+  const int64_t stretches = (to - from + kStretch - 1) / kStretch, stretch = up((to - from + stretches - 1) / stretches, kTileInputs);
   std::fill(b.out, b.out + kQueries * d, 0.f);
   written();
   Products products(b, n, d, size);
@@ -312,7 +310,7 @@ inline void tile_rows(const TileBench& b, int64_t all_keys, int64_t size, float 
 }
 
 inline void take_query(const TileBench& b, int64_t r, int64_t size, const uint16_t* q) {
-  const int64_t d = filled(size, kTileInputs);
+  const int64_t d = up(size, kTileInputs);
   for (int64_t i = 0; i < d; i += 32) {
     if (q)
       _mm512_storeu_si512(b.query + r * d + i, _mm512_maskz_loadu_epi16(first_numbers(size - i), q + i));

@@ -26,6 +26,8 @@ typedef int32_t VecI __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t VecH __attribute__((vector_size(kLanes * 2)));
 typedef int8_t VecB __attribute__((vector_size(kLanes)));
 
+inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }   // n filled up to a multiple
+
 inline Vec splat(float f) { return Vec{} + f; }
 
 inline Vec load(const float* p) {
