@@ -63,7 +63,7 @@ struct Thread : Place {
 struct Warp {
   Thread* lanes[32] = {};
   uint32_t live = 0;
-  Meeting meetings[8];                                     // of disjoint masks
+  Meeting meetings[4];                                     // of disjoint masks
   uint32_t turn[32] = {};
 };
 
@@ -153,6 +153,9 @@ __thread Worker* worker = nullptr;
 Thread& self() { return *worker->current; }
 Warp& warp_of(Thread& t) { return t.owner->warps[static_cast<size_t>(t.number / 32)]; }
 
+bool same(const char* a, const char* b) { return a == b || !std::strcmp(a, b); }
+bool same(Where a, Where b) { return a.line() == b.line() && same(a.file_name(), b.file_name()); }
+
 std::string at(Where w) {
   const char* file = w.file_name();                        // from the project's root on
   for (const char* p = std::strstr(file, "native/"); p; p = std::strstr(p + 1, "native/")) file = p;
@@ -167,10 +170,8 @@ std::string waiting(const Block& b) {
   for (int i = 0; i < b.count;) {
     const Thread& t = *b.threads[static_cast<size_t>(i)];
     int end = i + 1;
-    auto same = [&](const Thread& o) {
-      return o.live == t.live && o.waits == t.waits && (!t.waits || (o.where.line() == t.where.line() && !std::strcmp(o.where.file_name(), t.where.file_name())));
-    };
-    while (end < b.count && same(*b.threads[static_cast<size_t>(end)])) ++end;
+    auto alike = [&](const Thread& o) { return o.live == t.live && o.waits == t.waits && (!t.waits || same(o.where, t.where)); };
+    while (end < b.count && alike(*b.threads[static_cast<size_t>(end)])) ++end;
     s += "  threads " + std::to_string(i) + (end > i + 1 ? "-" + std::to_string(end - 1) : "") + ": " +
          (!t.live ? "returned" : t.waits ? "wait in " + std::string(t.waits) + " (" + at(t.where) + ")" : "can go on") + "\n";
     i = end;
@@ -250,23 +251,28 @@ Meeting* join(const Operation& operation, uint32_t mask, void* operand, Where wh
   ++worker->counts.collectives;
   const uint32_t bit = 1u << me.lane;
   if (!(mask & bit)) fail(std::string(operation.name) + " with a mask " + lanes(mask) + " that lacks the own lane", where);
-  Meeting* meeting = nullptr;
+  Meeting *meeting = nullptr, *unused = nullptr;
+  int open = 0;
   for (Meeting& m : warp.meetings) {
-    const bool same_place = m.where.line() == where.line() && !std::strcmp(m.where.file_name(), where.file_name());
-    if (m.arrived && m.operation.run == operation.run && !std::strcmp(m.operation.name, operation.name) && m.mask == mask && (same_place || !operation.aligned))
+    if (!m.arrived) {
+      if (!unused) unused = &m;
+      continue;
+    }
+    ++open;
+    if (m.operation.run == operation.run && m.mask == mask && same(m.operation.name, operation.name) && (!operation.aligned || same(m.where, where)))
       meeting = &m;
   }
   if (!meeting) {
-    for (Meeting& m : warp.meetings)
-      if (!m.arrived) meeting = &m;
-    if (!meeting) fail("more than eight parts of one warp wait apart from each other", where);
+    if (!unused) fail("more than four parts of one warp wait apart from each other", where);
+    meeting = unused;
     meeting->operation = operation, meeting->mask = mask, meeting->where = where;
+    ++open;
   }
   meeting->operand[me.lane] = operand;
   meeting->arrived |= bit;
   // Two meetings, each of which waits for lanes that are at the other.
   for (Meeting& m : warp.meetings)
-    if (&m != meeting && (m.arrived & mask) && (meeting->arrived & m.mask))
+    if (open > 1 && &m != meeting && (m.arrived & mask) && (meeting->arrived & m.mask))
       fail(std::string("lanes of one warp are at different instructions: ") + operation.name + " at " + at(where) + " with mask " + lanes(mask) +
                ", while lanes " + lanes(m.arrived) + " are at " + m.operation.name + " at " + at(m.where) + " with mask " + lanes(m.mask),
            where);
