@@ -113,6 +113,7 @@ struct Worker {
   size_t head = 0, ready = 0;
   std::vector<Thread*> spinning;
   int live = 0;
+  uint32_t together = 0;                                   // blocks that run now
   Counts counts;
   void* fault_address = nullptr;                           // what was accessed, and by which code
   void* fault_code = nullptr;
@@ -164,17 +165,37 @@ std::string at(Where w) {
 }
 std::string triple(uint3 v) { return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")"; }
 
-// Who waits where, neighbours together.
+// Who of a block waits where, neighbours together.
 std::string waiting(const Block& b) {
   std::string s;
   for (int i = 0; i < b.count;) {
     const Thread& t = *b.threads[static_cast<size_t>(i)];
     int end = i + 1;
-    auto alike = [&](const Thread& o) { return o.live == t.live && o.waits == t.waits && (!t.waits || same(o.where, t.where)); };
+    auto alike = [&](const Thread& o) {
+      return o.live == t.live && o.waits == t.waits && (!t.waits || same(o.where, t.where)) && o.counter == t.counter && o.goal == t.goal;
+    };
     while (end < b.count && alike(*b.threads[static_cast<size_t>(end)])) ++end;
     s += "  threads " + std::to_string(i) + (end > i + 1 ? "-" + std::to_string(end - 1) : "") + ": " +
-         (!t.live ? "returned" : t.waits ? "wait in " + std::string(t.waits) + " (" + at(t.where) + ")" : "can go on") + "\n";
+         (!t.live ? "returned" : t.waits ? "wait in " + std::string(t.waits) + " (" + at(t.where) + ")" : "can go on");
+    if (t.counter) s += " until " + std::to_string(__atomic_load_n(t.counter, __ATOMIC_RELAXED)) + " is " + std::to_string(t.goal);
+    s += "\n";
     i = end;
+  }
+  return s;
+}
+
+// The same of all blocks that live, those that stand alike together.
+std::string waiting(const Worker& w) {
+  std::string s, last;
+  for (uint32_t i = 0; i < w.together; ++i) {
+    const Block& b = *w.blocks[i];
+    std::string where = waiting(b);
+    if (where == last) {
+      s += " block " + triple(b.threads[0]->block) + ": the same\n";
+      continue;
+    }
+    s += " block " + triple(b.threads[0]->block) + ":\n" + where;
+    last = std::move(where);
   }
   return s;
 }
@@ -187,7 +208,7 @@ std::string report(const std::string& what) {
   return "emu: " + what + "\n in thread " + triple(t.thread) + " of block " + triple(t.block) + " of the kernel launched at " +
          at(w.running->launch->where) + ", order " + orders[static_cast<int>(w.order)] +
          (w.order == Order::random ? ", seed " + std::to_string(options().seed) : "") + (w.lazy ? ", lazy copies" : ", eager copies") + "\n" +
-         waiting(*t.owner);
+         waiting(w);
 }
 
 // Unwinds the running thread's stack, up to thread_main.
@@ -429,7 +450,6 @@ struct sigaction before_us;
 
 void on_signal(int signal, siginfo_t* info, void* context) {
   if (worker && worker->current) {
-    if (std::getenv("JVLM_EMU_STOP")) std::abort();
     // Go on in `refused`, on the same stack below the red zone; on top of it if there is no room left.
     worker->fault_address = info->si_addr;
     auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
@@ -516,7 +536,7 @@ void prepare(Worker& w, Block& block, uint32_t index) {
     t.owner = &block;
     t.number = i;
     t.live = true, t.fenced = false;
-    t.waits = nullptr;
+    t.waits = nullptr, t.counter = nullptr, t.goal = 0;
     t.copies.clear(), t.groups.clear(), t.atomics.clear();
     Warp& warp = block.warps[static_cast<size_t>(i / 32)];
     warp.lanes[t.lane] = &t;
@@ -536,6 +556,7 @@ void run_blocks(Worker& w, uint32_t first, uint32_t count) {
   w.head = w.ready = 0;
   w.live = 0;
   w.spinning.clear();
+  w.together = count;
   while (w.blocks.size() < count) w.blocks.push_back(std::make_unique<Block>());
   for (uint32_t i = 0; i < count; ++i) {
     uint32_t index = first + i;
@@ -767,6 +788,7 @@ void spin(const uint32_t* counter, uint32_t goal, Where where) {
     me.counter = counter, me.goal = goal;
     worker->spinning.push_back(&me);
     park("spin_until_ge", where);
+    me.counter = nullptr, me.goal = 0;
   }
 }
 

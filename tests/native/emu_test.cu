@@ -102,7 +102,7 @@ void barriers_test() {
   good = true;
   for (int i = 0; i < 256; ++i) good &= out[static_cast<size_t>(i)] == i / 64 * 100 + 63 - i % 64;
   expect("named barriers", good);
-  out = run(200 * 32, poison, {200, 32, 128});
+  out = run(40 * 32, poison, {40, 32, 128});
   good = true;
   for (int32_t v : out) good &= v == 1;
   expect("shared memory is NaN at the start of each block", good);
@@ -483,6 +483,13 @@ __global__ void wrong(int32_t* out, Wrong what) {
     case Wrong::no_wait: break;
   }
 }
+__global__ void one_too_few(uint32_t* counter) {           // a grid barrier for one block more than there is
+  if (threadIdx.x == 0) {
+    ptx::red_release_add(counter, 1);
+    ptx::spin_until_ge(counter, gridDim.x + 1);
+  }
+  ptx::barrier();
+}
 void faults_test() {
 #if defined(__SANITIZE_THREAD__)
   return;                                                  // threads that are dropped where they stand leave the sanitizer in disorder
@@ -494,6 +501,9 @@ void faults_test() {
   };
   must_fault("a deadlock", {"deadlock", "threads 0-31: wait in barrier (tests/native/emu_test.cu:", "threads 32-63: wait in named_barrier_sync (", "block (0,0,0)"},
              with(Wrong::deadlock));
+  Array<uint32_t> counter(std::vector<uint32_t>{0});
+  must_fault("a grid barrier that never opens", {"deadlock", "threads 0: wait in spin_until_ge (tests/native/emu_test.cu:", "until 3 is 4", "block (2,0,0)", "threads 1-63: wait in barrier"},
+             [&](cuda::StreamHandle stream) { cuda::launch(stream, one_too_few, {3, 64, 0, cuda::Mode::resident}, counter.data); });
   must_fault("two collectives at once", {"different instructions", "shuffle", "ballot", "emu_test.cu:"}, with(Wrong::mixed));
   must_fault("a warp at two barriers", {"different instructions", "barrier at tests/native/emu_test.cu:"}, with(Wrong::diverged));
   must_fault("a shuffle from a lane that takes no part", {"shuffle: lane 0 reads lane 9"}, with(Wrong::inactive_lane));
