@@ -50,6 +50,7 @@ struct Thread : Place {
   Where where;
   const uint32_t* counter = nullptr;                       // a spinning thread's
   uint32_t goal = 0;
+  uint32_t atomic_count = 0;
   struct Copy {
     char* to;
     const char* from;
@@ -117,9 +118,19 @@ struct Worker {
   Counts counts;
   void* fault_address = nullptr;                           // what was accessed, and by which code
   void* fault_code = nullptr;
+  bool fault_is_general = false;
 
   void wake(Thread* t) {
     ring[(head + ready++) & (ring.size() - 1)] = t;
+  }
+  // Behind all others, in any order.
+  void wake_last(Thread* t) {
+    if (order == Order::reverse) {
+      ring[--head & (ring.size() - 1)] = t;
+      ++ready;
+    } else {
+      wake(t);
+    }
   }
   Thread* take() {
     if (!ready) poll();
@@ -253,8 +264,8 @@ void park(const char* what, Where where) {
 
 // Lets others go first.
 void step_aside() {
-  worker->wake(&self());
   Thread& me = self();
+  worker->wake_last(&me);
   Thread* next = worker->take();
   if (next != &me) go_to(next);
 }
@@ -391,11 +402,13 @@ Thread* leave(Thread& me) {
     if (b.all) complete(block, b);
   if (!block.live) {
     if (worker->running->launch->overlapping && !block.waited_for_grid) stop("a block of an overlapping launch returned without grid_dependency_wait");
+#if !defined(JVLM_EMU_ASAN)
     const size_t room = (block.shared_bytes + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
     for (size_t i = block.shared_bytes; i < room; ++i)
       if (static_cast<unsigned char>(me.shared[i]) != 0xff)
         stop("the block wrote " + std::to_string(i - block.shared_bytes) + " bytes past its " + std::to_string(block.shared_bytes) +
                 " bytes of shared memory");
+#endif
   }
   if (!worker->live) return nullptr;
   Thread* next = worker->take();
@@ -434,6 +447,8 @@ struct sigaction before_us;
   else if (c >= t.owner->arena && c < t.owner->arena + kArena + kPage)
     what = "an access " + std::to_string(c - t.shared - static_cast<std::ptrdiff_t>(t.owner->shared_bytes)) + " bytes past the block's " +
            std::to_string(t.owner->shared_bytes) + " bytes of shared memory";
+  else if (worker->fault_is_general)
+    what = "a misaligned access to a vector, or one by a wild pointer";
   else
     what = "an access " + describe(p);
   // Where in the program: addr2line -Cfie FILE OFFSET.
@@ -452,6 +467,7 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   if (worker && worker->current) {
     // Go on in `refused`, on the same stack below the red zone; on top of it if there is no room left.
     worker->fault_address = info->si_addr;
+    worker->fault_is_general = info->si_code == SI_KERNEL;
     auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
     worker->fault_code = reinterpret_cast<void*>(registers[REG_RIP]);
     auto sp = static_cast<uintptr_t>(registers[REG_RSP]);
@@ -511,6 +527,7 @@ void prepare(Worker& w, Block& block, uint32_t index) {
   std::memset(shared, 0xff, room);
 #if defined(JVLM_EMU_ASAN)
   __asan_poison_memory_region(block.arena, kArena - room);
+  __asan_poison_memory_region(shared + launch.shared_bytes, room - launch.shared_bytes);
 #endif
   block.shared_bytes = launch.shared_bytes;
   block.waited_for_grid = false;
@@ -776,9 +793,11 @@ void copy_wait(int pending) {
   maybe_yield();
 }
 
+// In the other orders only now and then, for loops around an atomic that wait for another thread.
 void maybe_yield() {
   Own own;
-  if (worker->order == Order::random && worker->random() % 4 == 0) step_aside();
+  const bool now = worker->order == Order::random ? worker->random() % 4 == 0 : ++self().atomic_count % 256 == 0;
+  if (now) step_aside();
 }
 
 void spin(const uint32_t* counter, uint32_t goal, Where where) {
