@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/error.h"
@@ -244,9 +245,19 @@ void EngineState::step(Slot& slot, const Slot* before) {
     s.max_length = std::max(s.max_length, b.past[static_cast<size_t>(i)] + fresh);
   }
   Tensor logits = slot.logits.slice(0, in.logits_rows);
-  decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
+  auto forward = [&] {
+    decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
+    if (in.logits_rows) ops_->argmax(slot.ids, logits);
+  };
+  if (ops_->replays() && s.max_new == 1 && in.logits_rows == s.sequences && !trace_.on()) {
+    // One token a sequence: where everything lies depends on the number of sequences and the slots, as long as the pages come last above.
+    s.max_length = std::min(limits_.context, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(std::max(s.max_length, 256)))));
+    const auto slot_index = static_cast<uint64_t>(&slot - slots_), before_index = before ? static_cast<uint64_t>(before - slots_) : kSlots;
+    ops_->replay(static_cast<uint64_t>(s.sequences) << 40 | static_cast<uint64_t>(s.max_length) << 8 | slot_index << 4 | before_index, forward);
+  } else {
+    forward();
+  }
   if (in.logits_rows) {
-    ops_->argmax(slot.ids, logits);
     ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
     ops_->download(slot.host_logits.data(), logits.data, logits.bytes());
   }

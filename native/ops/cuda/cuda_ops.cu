@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <vector>
 
 #include "base/error.h"
@@ -83,6 +85,22 @@ class CudaOps : public Ops {
 
   std::string description() const override {
     return info_.name + ", sm_" + std::to_string(info_.architecture) + ", " + std::to_string(info_.memory_bytes >> 20) + " MiB";
+  }
+
+  bool replays() const override { return true; }
+  void replay(uint64_t key, const std::function<void()>& work) override {
+    Graph& graph = graphs_[key];
+    if (!graph) {
+      graph.begin(stream_);
+      try {
+        work();
+      } catch (...) {
+        graph.drop(stream_);
+        throw;
+      }
+      graph.end(stream_);
+    }
+    graph.launch(stream_);
   }
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
@@ -189,6 +207,7 @@ class CudaOps : public Ops {
   const DeviceInfo info_;
   const Stream stream_;
   Queue queue_;
+  std::map<uint64_t, Graph> graphs_;
   std::vector<void*> blocks_;
   std::vector<char> row_;
   char* staging_ = nullptr;
