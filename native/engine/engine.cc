@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "base/error.h"
@@ -250,10 +249,9 @@ void EngineState::step(Slot& slot, const Slot* before) {
     if (in.logits_rows) ops_->argmax(slot.ids, logits);
   };
   if (ops_->replays() && s.max_new == 1 && in.logits_rows == s.sequences && !trace_.on()) {
-    // One token a sequence: where everything lies depends on the number of sequences and the slots, as long as the pages come last above.
-    s.max_length = std::min(limits_.context, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(std::max(s.max_length, 256)))));
+    // One token a sequence: where everything lies depends on the number of sequences and the slots alone, as long as the pages come last above.
     const auto slot_index = static_cast<uint64_t>(&slot - slots_), before_index = before ? static_cast<uint64_t>(before - slots_) : kSlots;
-    ops_->replay(static_cast<uint64_t>(s.sequences) << 40 | static_cast<uint64_t>(s.max_length) << 8 | slot_index << 4 | before_index, forward);
+    ops_->replay(static_cast<uint64_t>(s.sequences) << 8 | slot_index << 4 | before_index, forward);
   } else {
     forward();
   }

@@ -45,7 +45,7 @@ struct Step {
   const float* cos = nullptr;                             // (T, D/2), from rope_table
   const float* sin = nullptr;
   int32_t max_new = 0;                                    // largest number of new tokens of a sequence (host copy, for kernel choice)
-  int32_t max_length = 0;                                 // at least the largest past + new tokens, likewise
+  int32_t max_length = 0;                                 // largest past + new tokens
 };
 
 // What a backend must be able to hold at once; scratch is sized from it when the backend is made.
@@ -72,8 +72,8 @@ class Ops {
   virtual int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const { return 0; }
   virtual void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) {}
 
-  // Work that queues operations and does nothing else, and whose arguments depend on `key` alone: recorded once and queued again as a whole
-  // where replays() says so (CUDA graphs).
+  // Work that queues operations and does nothing else, and whose arguments, but for a step's lengths, depend on `key` alone: recorded once and
+  // queued again as a whole where replays() says so (CUDA graphs).
   virtual bool replays() const { return false; }
   virtual void replay(uint64_t key, const std::function<void()>& work) { work(); }
 
