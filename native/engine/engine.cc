@@ -77,6 +77,10 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
   try {
     run([&] {
       const MemoryPlan plan = plan_memory(spec_, limits_, *ops_);
+      const int64_t needed = plan.total() - plan.logits / 2, there = ops_->available_bytes();    // half of the logits are the host's
+      if (needed > there)
+        throw capacity("The model needs " + std::to_string(needed >> 20) + " MiB of the device's memory and " + std::to_string(there >> 20) +
+                       " MiB are free; choose the precision int8, a smaller context or fewer sequences, or stop what else runs there");
       auto arena = [&](int64_t bytes) { return Arena(ops_->allocate(bytes), bytes); };
       const Dtype act = act_of(limits_.precision);
       ops_->reserve(scratch_of(spec_, limits_));

@@ -10,6 +10,7 @@
 // Nothing here allocates: scratch is sized when the backend is made (Scratch).
 #pragma once
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -134,6 +135,8 @@ class Ops {
 
   // Bytes that reserve(scratch) will take, for the memory plan; `act` and precision as in make.
   virtual int64_t scratch_bytes(const Scratch& scratch) const = 0;
+  // Bytes that the device can still give, where its memory is not the host's.
+  virtual int64_t available_bytes() const { return std::numeric_limits<int64_t>::max(); }
   virtual std::string description() const = 0;            // what serves: instruction set, threads, which product is fastest here
 };
 

@@ -83,6 +83,8 @@ class CudaOps : public Ops {
     decode_ = allocate(decode_bytes(s));
   }
 
+  int64_t available_bytes() const override { return free_memory(); }
+
   std::string description() const override {
     return info_.name + ", sm_" + std::to_string(info_.architecture) + ", " + std::to_string(info_.memory_bytes >> 20) + " MiB";
   }
