@@ -12,7 +12,6 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <thread>
 #include <vector>
 
@@ -88,6 +87,17 @@ struct Block {
 
 constexpr size_t kArena = 228 * 1024, kPage = 4096, kSharedAlignment = 1024;
 
+// splitmix64: every seed is a good one.
+struct Random {
+  uint64_t state = 0;
+  uint64_t operator()() {
+    uint64_t z = state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+  }
+};
+
 // A launch under way, on all workers.
 struct Running {
   const Launch* launch;
@@ -107,7 +117,7 @@ struct Worker {
   Running* running = nullptr;
   Order order = Order::forward;
   bool lazy = true;
-  std::mt19937_64 random;
+  Random random;
   Thread* current = nullptr;
   // Threads that can go on: a ring, big enough for all.
   std::vector<Thread*> ring;
@@ -581,7 +591,7 @@ void run_blocks(Worker& w, uint32_t first, uint32_t count) {
     if (w.order == Order::random) index = w.running->order[index];
     prepare(w, *w.blocks[i], index);
   }
-  w.random.seed(options().seed * 0x9e3779b97f4a7c15u + first);
+  w.random.state = (options().seed << 32) + first;         // the same whichever core runs it
   Thread* t = w.take();
   w.current = t;
   place = t;
@@ -697,8 +707,8 @@ void run(const Launch& launch) {
   if (options().order == Order::random) {
     running.order.resize(running.total);
     for (uint32_t i = 0; i < running.total; ++i) running.order[i] = i;
-    std::mt19937_64 random(options().seed);
-    std::shuffle(running.order.begin(), running.order.end(), random);
+    Random random{options().seed};
+    for (uint32_t i = running.total; i > 1; --i) std::swap(running.order[i - 1], running.order[random() % i]);
   }
   int size = options().threads > 0 ? options().threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   if (launch.resident) size = 1;
