@@ -721,6 +721,9 @@ void run(const Launch& launch) {
     for (uint32_t i = running.total; i > 1; --i) std::swap(running.order[i - 1], running.order[random() % i]);
   }
   int size = options().threads > 0 ? options().threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#if defined(JVLM_TSAN)
+  size = std::min(size, 2);                                // each keeps up to 3,000 of the sanitizer's threads: see fiber.cc
+#endif
   if (launch.resident) size = 1;
   released(&running.begin);
   team.run(running, static_cast<int>(std::min(static_cast<uint32_t>(size), running.total)));
