@@ -12,8 +12,8 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "emu/memory.h"
@@ -65,6 +65,8 @@ struct Warp {
   Thread* lanes[32] = {};
   uint32_t live = 0;
   Meeting meetings[4];                                     // of disjoint masks
+  int open = 0;                                            // of them
+  Meeting* latest = nullptr;
   uint32_t turn[32] = {};
 };
 
@@ -88,6 +90,17 @@ struct Block {
 
 constexpr size_t kArena = 228 * 1024, kPage = 4096, kSharedAlignment = 1024;
 
+// splitmix64: every seed is a good one.
+struct Random {
+  uint64_t state = 0;
+  uint64_t operator()() {
+    uint64_t z = state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+  }
+};
+
 // A launch under way, on all workers.
 struct Running {
   const Launch* launch;
@@ -107,7 +120,7 @@ struct Worker {
   Running* running = nullptr;
   Order order = Order::forward;
   bool lazy = true;
-  std::mt19937_64 random;
+  Random random;
   Thread* current = nullptr;
   // Threads that can go on: a ring, big enough for all.
   std::vector<Thread*> ring;
@@ -160,7 +173,7 @@ struct Worker {
   }
 };
 
-__thread Worker* worker = nullptr;
+__thread Worker* worker __attribute__((tls_model("initial-exec"))) = nullptr;
 
 Thread& self() { return *worker->current; }
 Warp& warp_of(Thread& t) { return t.owner->warps[static_cast<size_t>(t.number / 32)]; }
@@ -283,32 +296,42 @@ Meeting* join(const Operation& operation, uint32_t mask, void* operand, Where wh
   ++worker->counts.collectives;
   const uint32_t bit = 1u << me.lane;
   if (!(mask & bit)) fail(std::string(operation.name) + " with a mask " + lanes(mask) + " that lacks the own lane", where);
-  Meeting *meeting = nullptr, *unused = nullptr;
-  int open = 0;
-  for (Meeting& m : warp.meetings) {
-    if (!m.arrived) {
-      if (!unused) unused = &m;
-      continue;
+  auto mine = [&](const Meeting& m) {
+    return m.arrived && m.operation.run == operation.run && m.mask == mask && same(m.operation.name, operation.name) &&
+           (!operation.aligned || same(m.where, where));
+  };
+  Meeting* meeting = nullptr;
+  if (warp.open && mine(*warp.latest)) {                   // nearly always
+    meeting = warp.latest;
+  } else {
+    for (Meeting& m : warp.meetings)
+      if (mine(m)) meeting = &m;
+    if (!meeting) {
+      for (Meeting& m : warp.meetings)
+        if (!m.arrived) meeting = &m;
+      if (!meeting) fail("more than four parts of one warp wait apart from each other", where);
+      meeting->operation = operation, meeting->mask = mask, meeting->where = where;
+      ++warp.open;
     }
-    ++open;
-    if (m.operation.run == operation.run && m.mask == mask && same(m.operation.name, operation.name) && (!operation.aligned || same(m.where, where)))
-      meeting = &m;
-  }
-  if (!meeting) {
-    if (!unused) fail("more than four parts of one warp wait apart from each other", where);
-    meeting = unused;
-    meeting->operation = operation, meeting->mask = mask, meeting->where = where;
-    ++open;
+    warp.latest = meeting;
   }
   meeting->operand[me.lane] = operand;
   meeting->arrived |= bit;
   // Two meetings, each of which waits for lanes that are at the other.
-  for (Meeting& m : warp.meetings)
-    if (open > 1 && &m != meeting && (m.arrived & mask) && (meeting->arrived & m.mask))
+  for (Meeting& m : warp.meetings) {
+    if (warp.open == 1) break;
+    if (&m != meeting && (m.arrived & mask) && (meeting->arrived & m.mask))
       fail(std::string("lanes of one warp are at different instructions: ") + operation.name + " at " + at(where) + " with mask " + lanes(mask) +
                ", while lanes " + lanes(m.arrived) + " are at " + m.operation.name + " at " + at(m.where) + " with mask " + lanes(m.mask),
            where);
+  }
   return meeting->arrived == (mask & warp.live) ? meeting : nullptr;
+}
+
+// Ends a meeting: who came.
+uint32_t close(Warp& warp, Meeting& m) {
+  --warp.open;
+  return std::exchange(m.arrived, 0);
 }
 
 void wake_lanes(Warp& warp, uint32_t which) {
@@ -337,8 +360,7 @@ bool complete(Block& block, Barrier& b) {
 
 // A warp has come to a barrier as a whole. Whether the running thread, if it is one of them, may go on.
 bool arrive(Block& block, Warp& warp, Meeting& m) {
-  const uint32_t which = m.arrived;
-  m.arrived = 0;
+  const uint32_t which = close(warp, m);
   const Arrival* first = nullptr;
   for (int l = 0; l < 32; ++l) {
     if (!(which >> l & 1)) continue;
@@ -394,9 +416,7 @@ Thread* leave(Thread& me) {
     }
     if (m.operation.aligned) fail(std::string(m.operation.name) + " by a warp of which lanes have returned", m.where);
     m.operation.run(m.operand, m.arrived);
-    const uint32_t which = m.arrived;
-    m.arrived = 0;
-    wake_lanes(warp, which);
+    wake_lanes(warp, close(warp, m));
   }
   for (Barrier& b : block.barriers)
     if (b.all) complete(block, b);
@@ -581,7 +601,7 @@ void run_blocks(Worker& w, uint32_t first, uint32_t count) {
     if (w.order == Order::random) index = w.running->order[index];
     prepare(w, *w.blocks[i], index);
   }
-  w.random.seed(options().seed * 0x9e3779b97f4a7c15u + first);
+  w.random.state = (options().seed << 32) + first;         // the same whichever core runs it
   Thread* t = w.take();
   w.current = t;
   place = t;
@@ -697,10 +717,13 @@ void run(const Launch& launch) {
   if (options().order == Order::random) {
     running.order.resize(running.total);
     for (uint32_t i = 0; i < running.total; ++i) running.order[i] = i;
-    std::mt19937_64 random(options().seed);
-    std::shuffle(running.order.begin(), running.order.end(), random);
+    Random random{options().seed};
+    for (uint32_t i = running.total; i > 1; --i) std::swap(running.order[i - 1], running.order[random() % i]);
   }
   int size = options().threads > 0 ? options().threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#if defined(JVLM_TSAN)
+  size = std::min(size, 2);                                // each keeps up to 3,000 of the sanitizer's threads: see fiber.cc
+#endif
   if (launch.resident) size = 1;
   released(&running.begin);
   team.run(running, static_cast<int>(std::min(static_cast<uint32_t>(size), running.total)));
@@ -719,9 +742,8 @@ void collective(const Operation& operation, uint32_t mask, void* operand, Where 
   if (!m) return park(operation.name, where);
   if (operation.aligned && m->arrived != 0xffffffffu) fail(std::string(operation.name) + " by a warp of which lanes have returned or never were", where);
   operation.run(m->operand, m->arrived);
-  const uint32_t which = m->arrived;
-  m->arrived = 0;
-  wake_lanes(warp_of(self()), which);
+  Warp& warp = warp_of(self());
+  wake_lanes(warp, close(warp, *m));
   if (worker->order == Order::random) step_aside();
 }
 

@@ -669,6 +669,17 @@ void errors_test() {
     cuda::Stream s;
     emu::fail_next("cudaStreamSynchronize", cudaErrorIllegalAddress);
     expect("f65 a kernel's error", says(error_of([&] { s.wait(); }), "DEVICE: ", "cudaErrorIllegalAddress"));
+    {
+      const size_t before = emu::live_objects();
+      Array<char>* held = nullptr;
+      emu::reset();
+      held = new Array<char>(100);
+      cuda::Stream other;
+      emu::fail_next("cudaStreamSynchronize", cudaErrorIllegalAddress);
+      error_of([&] { s.wait(); });
+      delete held;
+      expect("f65 memory is given back after it", emu::live_objects() == before + 1);
+    }
     expect("f65 stays", says(error_of([&] { s.wait(); }), "DEVICE: ", "cudaErrorIllegalAddress") &&
                             says(error_of([] { cuda::allocate(1); }), "DEVICE: ", "cudaErrorIllegalAddress"));
     emu::reset();
