@@ -2,7 +2,7 @@
 # What each kernel takes of a multiprocessor, held against tests/gpu/ptxas-budget.txt. Needs nvcc, no GPU.
 #   tests/gpu/ptxas.sh [--write] [ARCHITECTURE...]     default: 80 86 89 90 120
 # More registers, spilled bytes or stack than the budget says, and a kernel without a budget, fail; --write makes what was measured the budget
-# of these architectures. PTXAS_OUT: folder of the compiler's reports; NVCC, JOBS.
+# of these architectures, registers rounded up to the eight that a multiprocessor gives them out in. PTXAS_OUT: folder of the compiler's reports; NVCC, JOBS.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
@@ -48,7 +48,10 @@ if grep -hE 'C75[0-9]{2}' "$out"/*.sm_*.txt; then echo "ptxas: the compiler warn
 if [[ $write ]]; then
     {
         grep '^#' "$budget" 2>/dev/null || echo "# architecture, registers, bytes spilled, bytes of stack, file, kernel: at most so much (tests/gpu/ptxas.sh)"
-        { grep -v '^#' "$budget" 2>/dev/null | grep -vE "^sm_($(IFS='|'; echo "${architectures[*]}")) " || true; cat "$measured"; } | sort
+        {
+            grep -v '^#' "$budget" 2>/dev/null | grep -vE "^sm_($(IFS='|'; echo "${architectures[*]}")) " || true
+            awk '{ $2 = int(($2 + 7) / 8) * 8; print }' "$measured"
+        } | sort
     } >"$out/budget.new"
     mv "$out/budget.new" "$budget"
     echo "ptxas: budgets of $(wc -l <"$measured") kernels written"
