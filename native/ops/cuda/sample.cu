@@ -291,7 +291,7 @@ JVLM_DEVICE uint32_t philox(uint32_t k0, uint32_t k1, uint32_t index) {
 }
 
 // One row a block: the borders of top-k, top-p and min-p, then the draw.
-__global__ void __launch_bounds__(kChooseThreads) choose_kernel(const Rows p) {
+__global__ void __launch_bounds__(kChooseThreads, 1) choose_kernel(const Rows p) {
   JVLM_SHARED(arena);
   auto& shared = *reinterpret_cast<ChooseShared*>(arena);
   const SampleRow row = p.row[blockIdx.x];
