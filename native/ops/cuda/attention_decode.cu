@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(128) attention_decode_kernel(const Decode p) {
   const Pages pages = {p.cache, p.page + p.page_start[s], kv_head, size};
   uint16_t* ring = shared + Tile::kRing + warp * Tile::kWarpRing;
   const int first = from + warp * kSlice, slices = first < to ? (to - first + kWarps * kSlice - 1) / (kWarps * kSlice) : 0;
-  PagedRows<HeadDim, Exact> ahead;
+  PagedRows<HeadDim, Exact, kSlice> ahead;
   auto copy = [&](int slice) {
     const int position = first + slice * kWarps * kSlice;
     uint16_t* k = ring + slice % Tile::kStages * 2 * Tile::kRows;

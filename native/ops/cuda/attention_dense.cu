@@ -22,40 +22,32 @@ struct Dense {
   float scale;                                              // times log2(e)
 };
 
-template <int HeadDim>
-struct DenseTile {
-  static constexpr int kWarps = 4, kRows = 32, kQueries = kWarps * kRows, kKeys = 64, kStages = 2;
-  // Larger heads have no registers to spare for queries.
-  static constexpr bool kHoldQueries = HeadDim <= 64;
-  static constexpr int kBlock = kKeys * HeadRow<HeadDim>::kPitch;
-  // Offsets in elements.
-  static constexpr int kQ = 0, kK = kQueries * HeadRow<HeadDim>::kPitch, kV = kK + kStages * kBlock, kBytes = 2 * (kV + kStages * kBlock);
-};
+constexpr int kRows = 32;                                   // queries of a warp
 
 template <int HeadDim, bool Exact>
 __global__ void __launch_bounds__(128, 2) attention_dense_kernel(const Dense p) {
-  using Tile = DenseTile<HeadDim>;
-  constexpr int kPitch = HeadRow<HeadDim>::kPitch, kShare = Tile::kKeys / Tile::kWarps;
+  using Tile = FlashTile<HeadDim, kRows>;
+  constexpr int kPitch = HeadRow<HeadDim>::kPitch;
   JVLM_SHARED(arena);
   auto* shared = reinterpret_cast<uint16_t*>(arena);
   const int size = Exact ? HeadDim : p.size, warp = threadIdx.x / 32, width = p.heads * size;
-  const int first = blockIdx.x * Tile::kQueries + warp * Tile::kRows;      // the warp's first query
+  const int first = blockIdx.x * Tile::kQueries + warp * kRows;      // the warp's first query
   const uint16_t* head = p.qkv + static_cast<int64_t>(blockIdx.z) * p.tokens * p.qkv_stride + blockIdx.y * size;
-  uint16_t* queries = shared + Tile::kQ + warp * Tile::kRows * kPitch;
+  uint16_t* queries = shared + Tile::kQ + warp * kRows * kPitch;
 
   auto copy = [&](int block) {                              // each warp its share of the keys and values
-    const int stage = block % Tile::kStages * Tile::kBlock + warp * kShare * kPitch, key = block * Tile::kKeys + warp * kShare;
+    const int stage = block % Tile::kStages * Tile::kBlock + warp * Tile::kShare * kPitch, key = block * Tile::kKeys + warp * Tile::kShare;
     for (int part = 1; part <= 2; ++part)
-      copy_rows<HeadDim, Exact, kShare>(shared + (part == 1 ? Tile::kK : Tile::kV) + stage, size, p.qkv, [&](int row) {
+      copy_rows<HeadDim, Exact, Tile::kShare>(shared + (part == 1 ? Tile::kK : Tile::kV) + stage, size, p.qkv, [&](int row) {
         return key + row < p.tokens ? head + (key + row) * p.qkv_stride + part * width : nullptr;
       });
     ptx::cp_async_commit();
   };
-  copy_rows<HeadDim, Exact, Tile::kRows>(queries, size, p.qkv,
+  copy_rows<HeadDim, Exact, kRows>(queries, size, p.qkv,
                                          [&](int row) { return first + row < p.tokens ? head + (first + row) * p.qkv_stride : nullptr; });
   copy(0);
 
-  Flash<HeadDim, Tile::kRows, Tile::kKeys, Tile::kHoldQueries> flash;
+  Flash<HeadDim, kRows, Tile::kKeys, Tile::kHoldQueries> flash;
   flash.clear();
   const int blocks = (p.tokens + Tile::kKeys - 1) / Tile::kKeys;
   for (int block = 0; block < blocks; ++block) {
@@ -76,7 +68,7 @@ __global__ void __launch_bounds__(128, 2) attention_dense_kernel(const Dense p) 
   flash.finish(queries);
   ptx::syncwarp();
   uint16_t* out = p.out + static_cast<int64_t>(blockIdx.z) * p.tokens * p.out_stride + blockIdx.y * size;
-  store_rows<HeadDim, Exact, Tile::kRows>(queries, size, [&](int row) { return first + row < p.tokens ? out + (first + row) * p.out_stride : nullptr; });
+  store_rows<HeadDim, Exact, kRows>(queries, size, [&](int row) { return first + row < p.tokens ? out + (first + row) * p.out_stride : nullptr; });
 }
 
 }  // namespace
@@ -85,7 +77,7 @@ void attention_dense(const Queue& queue, Tensor out, Tensor qkv, int32_t tiles, 
   if (tiles <= 0 || tokens <= 0) return;
   const Dense p = {qkv.row<uint16_t>(0), out.row<uint16_t>(0), qkv.stride, out.stride, tokens, heads, head_size, scale * kLog2E};
   for_head_size(head_size, [&](auto dim, auto exact) {
-    using Tile = DenseTile<dim.value>;
+    using Tile = FlashTile<dim.value, kRows>;
     const auto blocks = static_cast<uint32_t>((tokens + Tile::kQueries - 1) / Tile::kQueries);
     launch(queue.stream, attention_dense_kernel<dim.value, exact.value>,
            {dim3(blocks, static_cast<uint32_t>(heads), static_cast<uint32_t>(tiles)), dim3(Tile::kWarps * 32), Tile::kBytes}, p);

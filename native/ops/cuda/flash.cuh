@@ -59,6 +59,18 @@ JVLM_DEVICE void store_rows(const uint16_t* tile, int size, To to) {
   }
 }
 
+// The shared memory of a block of four warps with Rows queries each, in elements: the queries, then two blocks of keys and two of values, one of
+// which is read while the other one arrives. 64 keys a block, 32 at the largest heads: 28 to 80 KB, so that every card holds a block and those of
+// data centres two.
+template <int HeadDim, int Rows>
+struct FlashTile {
+  static constexpr int kWarps = 4, kQueries = kWarps * Rows, kKeys = HeadDim > 96 ? 32 : 64, kStages = 2, kShare = kKeys / kWarps;
+  static constexpr int kBlock = kKeys * HeadRow<HeadDim>::kPitch;
+  static constexpr int kQ = 0, kK = kQueries * HeadRow<HeadDim>::kPitch, kV = kK + kStages * kBlock, kBytes = 2 * (kV + kStages * kBlock);
+  // 32 rows of larger heads leave no registers for queries.
+  static constexpr bool kHoldQueries = HeadDim <= 64 || Rows == 16;
+};
+
 // Half-open range of a block's keys that a row sees.
 struct Span {
   int from, to;
@@ -211,10 +223,11 @@ struct Flash {
       }
   }
 
-  // The warp's outputs into its rows of shared memory, as bf16; other lanes may read them after a syncwarp.
+  // The warp's outputs into rows of shared memory, as bf16: where its queries were, if it likes. Other lanes may read them after a syncwarp.
   JVLM_DEVICE void finish(uint16_t* rows) {
     const int lane = ptx::lane();
     join_sums();
+    ptx::syncwarp();                                        // all lanes have read the queries
 #pragma unroll
     for (int m = 0; m < kTiles; ++m)
 #pragma unroll
@@ -247,23 +260,23 @@ struct Pages {
   }
 };
 
-// A warp's 16 keys and values from `position` (a multiple of 8) on; nothing from `end` on is read. The pages are looked up ahead, so that the
-// addresses of a copy need not wait for them.
-template <int HeadDim, bool Exact>
+// A warp's Keys (8 or 16) keys and values from `position` (a multiple of 8) on; nothing from `end` on is read. The pages are looked up ahead, so
+// that the addresses of a copy need not wait for them.
+template <int HeadDim, bool Exact, int Keys>
 struct PagedRows {
-  int32_t page[2];
+  int32_t page[Keys / 8];
 
   JVLM_DEVICE void look_up(const Pages& pages, int position, int end) {
-    for (int i = 0; i < 2; ++i) page[i] = position + 8 * i < end ? pages.page(position + 8 * i) : 0;
+    for (int i = 0; i < Keys / 8; ++i) page[i] = position + 8 * i < end ? pages.page(position + 8 * i) : 0;
   }
   JVLM_DEVICE void copy(uint16_t* k, uint16_t* v, const Pages& pages, int position, int end) const {
     const int size = Exact ? HeadDim : pages.size;
-    const int64_t slots[2] = {pages.slot(page[0], position), pages.slot(page[1], position + 8)};
+    const int64_t first = pages.slot(page[0], position), second = Keys == 8 ? first : pages.slot(page[Keys / 8 - 1], position + 8);
     auto from = [&](const uint16_t* base) {
-      return [=](int row) -> const uint16_t* { return position + row < end ? base + (row < 8 ? slots[0] : slots[1]) + row % 8 * size : nullptr; };
+      return [=](int row) -> const uint16_t* { return position + row < end ? base + (row < 8 ? first : second) + row % 8 * size : nullptr; };
     };
-    copy_rows<HeadDim, Exact, 16>(k, size, pages.cache.k, from(pages.cache.k));
-    copy_rows<HeadDim, Exact, 16>(v, size, pages.cache.v, from(pages.cache.v));
+    copy_rows<HeadDim, Exact, Keys>(k, size, pages.cache.k, from(pages.cache.k));
+    copy_rows<HeadDim, Exact, Keys>(v, size, pages.cache.v, from(pages.cache.v));
   }
 };
 
