@@ -5,7 +5,8 @@
 //   the query heads that share a key/value head (up to 16, a tensor core's rows) are one block's, keys are read once for all of them;
 //   the positions are split over blocks until about two a multiprocessor are busy, in parts of no less than 128;
 //   a warp takes every fourth slice of 16 keys through a ring of its own, so that the main loop has no barrier and 24 to 48 KB are under way;
-//   what the kernel before cannot have written, everything but the new token, is asked for before that kernel has ended;
+//   what the kernels before cannot have written, the step's arrays and the positions of earlier steps, is asked for before they have ended: a
+//   step must begin with a launch that waits for all before it;
 //   the last block of a (sequence, key/value head) to finish, told by a ticket, joins the parts: no second launch.
 // The products run on tensor cores with most rows empty: at 16 rows they need a tenth of the time that the bytes take.
 //

@@ -125,18 +125,13 @@ void attention_prefill(const Queue& queue, Tensor out, Tensor qkv, const KvCache
                      {static_cast<uint16_t*>(cache.k), static_cast<uint16_t*>(cache.v), cache.kv_heads, cache.page_tokens},
                      step.seq_start, step.past, step.page_start, step.page, step.sequences, group, cache.head_size, window, scale * kLog2E};
   for_head_size(cache.head_size, [&](auto dim, auto exact) {
-    auto start = [&]<int Rows>(Constant<Rows>) {
-      using Tile = FlashTile<dim.value, Rows>;
+    for_rows(static_cast<int64_t>(step.tokens) * heads, queue.multiprocessors, [&](auto rows) {
+      using Tile = FlashTile<dim.value, rows.value>;
       // No more than this: a sequence's last block may be a part of one.
       const int64_t blocks = static_cast<int64_t>(step.tokens) * group / Tile::kQueries + step.sequences;
-      launch(queue.stream, attention_prefill_kernel<dim.value, exact.value, Rows>,
+      launch(queue.stream, attention_prefill_kernel<dim.value, exact.value, rows.value>,
              {dim3(static_cast<uint32_t>(cache.kv_heads), static_cast<uint32_t>(blocks)), dim3(Tile::kWarps * 32), Tile::kBytes}, p);
-    };
-    // Blocks of 128 rows, of 64 where those would leave multiprocessors idle.
-    if (static_cast<int64_t>(step.tokens) * heads >= static_cast<int64_t>(128) * queue.multiprocessors)
-      start(Constant<32>());
-    else
-      start(Constant<16>());
+    });
   });
 }
 

@@ -35,7 +35,7 @@ JVLM_DEVICE void copy_piece(uint16_t* to, const uint16_t* from, const uint16_t* 
 template <int HeadDim, bool Exact, int Rows, class From>
 JVLM_DEVICE void copy_rows(uint16_t* tile, int size, const uint16_t* valid, From from) {
   using Row = HeadRow<HeadDim>;
-#pragma unroll
+#pragma unroll(Exact ? Rows * Row::kPieces / 32 : 1)
   for (int i = ptx::lane(); i < Rows * Row::kPieces; i += 32) {
     const int row = i / Row::kPieces, column = i % Row::kPieces * 8;
     const uint16_t* start = from(row);
@@ -60,11 +60,11 @@ JVLM_DEVICE void store_rows(const uint16_t* tile, int size, To to) {
 }
 
 // The shared memory of a block of four warps with Rows queries each, in elements: the queries, then two blocks of keys and two of values, one of
-// which is read while the other one arrives. 64 keys a block, 32 at the largest heads: 28 to 80 KB, so that every card holds a block and those of
-// data centres two.
+// which is read while the other one arrives. A block is 64 keys, 32 at the largest heads, whose sums leave no registers for more scores: 70 KB at
+// most, which every card has (99 KB) and sm_80 and sm_90 twice.
 template <int HeadDim, int Rows>
 struct FlashTile {
-  static constexpr int kWarps = 4, kQueries = kWarps * Rows, kKeys = HeadDim > 96 ? 32 : 64, kStages = 2, kShare = kKeys / kWarps;
+  static constexpr int kWarps = 4, kQueries = kWarps * Rows, kKeys = HeadDim > 80 ? 32 : 64, kStages = 2, kShare = kKeys / kWarps;
   static constexpr int kBlock = kKeys * HeadRow<HeadDim>::kPitch;
   static constexpr int kQ = 0, kK = kQueries * HeadRow<HeadDim>::kPitch, kV = kK + kStages * kBlock, kBytes = 2 * (kV + kStages * kBlock);
   // 32 rows of larger heads leave no registers for queries.
@@ -287,6 +287,15 @@ template <int Value>
 struct Constant {
   static constexpr int value = Value;
 };
+
+// Queries of a warp for `rows` queries in all: 32 need fewer loads, 16 make more blocks, where there would be less than two for each multiprocessor.
+template <class F>
+void for_rows(int64_t rows, int multiprocessors, F f) {
+  if (rows >= static_cast<int64_t>(2) * 128 * multiprocessors)
+    f(Constant<32>());
+  else
+    f(Constant<16>());
+}
 
 // f(Constant<HeadDim>, Constant<Exact>): the head sizes of the models are compiled for themselves, others (tests') ride in the next larger form.
 template <class F>
