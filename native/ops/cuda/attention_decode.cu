@@ -5,7 +5,8 @@
 //   the query heads that share a key/value head (up to 16, a tensor core's rows) are one block's, keys are read once for all of them;
 //   the positions are split over blocks until about two a multiprocessor are busy, in parts of no less than 128;
 //   a warp takes every fourth slice of 16 keys through a ring of its own, so that the main loop has no barrier and 24 to 48 KB are under way;
-//   what the kernel before cannot have written, everything but the new token, is asked for before that kernel has ended;
+//   what the kernels before cannot have written, the step's arrays and the positions of earlier steps, is asked for before they have ended: a
+//   step must begin with a launch that waits for all before it;
 //   the last block of a (sequence, key/value head) to finish, told by a ticket, joins the parts: no second launch.
 // The products run on tensor cores with most rows empty: at 16 rows they need a tenth of the time that the bytes take.
 //
@@ -49,13 +50,6 @@ struct DecodeTile {
   static_assert(kWarpFloats * 4 <= kWarpRing * 2 && kMostParts * kHeads * 4 <= kWarps * kWarpRing * 2);
 };
 
-// Column c of a head, rotated by the angles of the token.
-JVLM_DEVICE float rotated(const uint16_t* head, const float* cos, const float* sin, int size, int c) {
-  const int half = size / 2, i = c < half ? c : c - half;
-  const float a = ptx::from_bf16(head[i]), b = ptx::from_bf16(head[half + i]);
-  return c < half ? a * cos[i] - b * sin[i] : b * cos[i] + a * sin[i];
-}
-
 template <int HeadDim, bool Exact>
 __global__ void __launch_bounds__(128) attention_decode_kernel(const Decode p) {
   using Tile = DecodeTile<HeadDim>;
@@ -80,7 +74,7 @@ __global__ void __launch_bounds__(128) attention_decode_kernel(const Decode p) {
   const Pages pages = {p.cache, p.page + p.page_start[s], kv_head, size};
   uint16_t* ring = shared + Tile::kRing + warp * Tile::kWarpRing;
   const int first = from + warp * kSlice, slices = first < to ? (to - first + kWarps * kSlice - 1) / (kWarps * kSlice) : 0;
-  PagedRows<HeadDim, Exact> ahead;
+  PagedRows<HeadDim, Exact, kSlice> ahead;
   auto copy = [&](int slice) {
     const int position = first + slice * kWarps * kSlice;
     uint16_t* k = ring + slice % Tile::kStages * 2 * Tile::kRows;
@@ -93,30 +87,29 @@ __global__ void __launch_bounds__(128) attention_decode_kernel(const Decode p) {
   ahead.look_up(pages, first, to);
   for (int slice = 0; slice + 1 < Tile::kStages; ++slice) copy(slice);
 
-  ptx::grid_dependency_wait();
-  const uint16_t* row = p.qkv + token * p.qkv_stride;
-  const float *cos = p.cos + static_cast<int64_t>(token) * (size / 2), *sin = p.sin + static_cast<int64_t>(token) * (size / 2);
-  for (int i = threadIdx.x; i < kHeads * Row::kPadded; i += kWarps * 32) {
-    const int r = i / Row::kPadded, c = i % Row::kPadded;
-    const uint16_t* q = row + (head + r) * size;
-    const bool real = r < heads && c < size;
-    shared[Tile::kQ + r * Row::kPitch + c] = !real ? 0 : p.append ? ptx::to_bf16(rotated(q, cos, sin, size, c)) : q[c];
-  }
   const bool last = part == parts - 1;
-  if (last) {
-    const int64_t slot = pages.slot(pages.page(past), past);
-    const uint16_t *k = row + (p.heads + kv_head) * size, *v = k + p.cache.kv_heads * size;
-    for (int i = threadIdx.x; i < kSlice * Row::kPadded; i += kWarps * 32) {
-      const int r = i / Row::kPadded, c = i % Row::kPadded;
-      uint16_t key = 0, value = 0;
-      if (r == 0 && c < size) {
-        key = p.append ? ptx::to_bf16(rotated(k, cos, sin, size, c)) : p.cache.k[slot + c];
-        value = p.append ? v[c] : p.cache.v[slot + c];
-        if (p.append && bundle == 0) p.cache.k[slot + c] = key, p.cache.v[slot + c] = value;
-      }
-      shared[Tile::kNewK + r * Row::kPitch + c] = key;
-      shared[Tile::kNewV + r * Row::kPitch + c] = value;
+  const int64_t slot = last ? pages.slot(pages.page(past), past) : 0;
+  for (int i = threadIdx.x; i < Tile::kRing / 8; i += kWarps * 32) reinterpret_cast<uint4*>(shared)[i] = uint4{};
+  ptx::barrier();
+
+  ptx::grid_dependency_wait();
+  // Rows of the queries, then the new key and value, each thread the columns c and half + c of one.
+  const int half = size / 2;
+  const uint16_t* row = p.qkv + token * p.qkv_stride;
+  const float *cos = p.cos + static_cast<int64_t>(token) * half, *sin = p.sin + static_cast<int64_t>(token) * half;
+  for (int i = threadIdx.x; i < (heads + 2 * last) * half; i += kWarps * 32) {
+    const int r = i / half, c = i % half;
+    const bool query = r < heads, value = r > heads;
+    uint16_t* to = shared + (query ? Tile::kQ + r * Row::kPitch : value ? Tile::kNewV : Tile::kNewK);
+    uint16_t* cached = (value ? p.cache.v : p.cache.k) + slot;
+    const uint16_t* from = query ? row + (head + r) * size : !p.append ? cached : row + (p.heads + kv_head + value * p.cache.kv_heads) * size;
+    uint16_t low = from[c], high = from[half + c];
+    if (p.append && !value) {
+      const float x = ptx::from_bf16(low), y = ptx::from_bf16(high);
+      low = ptx::to_bf16(x * cos[c] - y * sin[c]), high = ptx::to_bf16(y * cos[c] + x * sin[c]);
     }
+    to[c] = low, to[half + c] = high;
+    if (p.append && !query && bundle == 0) cached[c] = low, cached[half + c] = high;
   }
   ptx::barrier();
 

@@ -1,5 +1,5 @@
-// Softmax attention of every token over all tokens of its tile (the vision tower). A block takes 128 queries of one head, a warp 32 of them, and
-// lets the keys and values pass by in blocks of 64, two in shared memory: one is read while the next one arrives.
+// Softmax attention of every token over all tokens of its tile (the vision tower). A block takes 128 queries of one head, a warp 32 of them (16 where
+// there are few), and lets the keys and values pass by in blocks of 64 (32), two in shared memory: one is read while the next one arrives.
 //
 // Operations: 4 T^2 D a head, on mma.sync; bytes: q, k, v and out once (8 T D), k and v again from the second cache for every block of queries. At
 // T = 1,025, D = 64 that is 269 million operations to 0.5 MB: bound by the tensor cores and, at D = 64, as much by the T^2 exponentials, which
@@ -22,40 +22,30 @@ struct Dense {
   float scale;                                              // times log2(e)
 };
 
-template <int HeadDim>
-struct DenseTile {
-  static constexpr int kWarps = 4, kRows = 32, kQueries = kWarps * kRows, kKeys = 64, kStages = 2;
-  // Larger heads have no registers to spare for queries.
-  static constexpr bool kHoldQueries = HeadDim <= 64;
-  static constexpr int kBlock = kKeys * HeadRow<HeadDim>::kPitch;
-  // Offsets in elements.
-  static constexpr int kQ = 0, kK = kQueries * HeadRow<HeadDim>::kPitch, kV = kK + kStages * kBlock, kBytes = 2 * (kV + kStages * kBlock);
-};
-
-template <int HeadDim, bool Exact>
+template <int HeadDim, bool Exact, int Rows>
 __global__ void __launch_bounds__(128, 2) attention_dense_kernel(const Dense p) {
-  using Tile = DenseTile<HeadDim>;
-  constexpr int kPitch = HeadRow<HeadDim>::kPitch, kShare = Tile::kKeys / Tile::kWarps;
+  using Tile = FlashTile<HeadDim, Rows>;
+  constexpr int kPitch = HeadRow<HeadDim>::kPitch;
   JVLM_SHARED(arena);
   auto* shared = reinterpret_cast<uint16_t*>(arena);
   const int size = Exact ? HeadDim : p.size, warp = threadIdx.x / 32, width = p.heads * size;
-  const int first = blockIdx.x * Tile::kQueries + warp * Tile::kRows;      // the warp's first query
+  const int first = blockIdx.x * Tile::kQueries + warp * Rows;      // the warp's first query
   const uint16_t* head = p.qkv + static_cast<int64_t>(blockIdx.z) * p.tokens * p.qkv_stride + blockIdx.y * size;
-  uint16_t* queries = shared + Tile::kQ + warp * Tile::kRows * kPitch;
+  uint16_t* queries = shared + Tile::kQ + warp * Rows * kPitch;
 
   auto copy = [&](int block) {                              // each warp its share of the keys and values
-    const int stage = block % Tile::kStages * Tile::kBlock + warp * kShare * kPitch, key = block * Tile::kKeys + warp * kShare;
+    const int stage = block % Tile::kStages * Tile::kBlock + warp * Tile::kShare * kPitch, key = block * Tile::kKeys + warp * Tile::kShare;
     for (int part = 1; part <= 2; ++part)
-      copy_rows<HeadDim, Exact, kShare>(shared + (part == 1 ? Tile::kK : Tile::kV) + stage, size, p.qkv, [&](int row) {
+      copy_rows<HeadDim, Exact, Tile::kShare>(shared + (part == 1 ? Tile::kK : Tile::kV) + stage, size, p.qkv, [&](int row) {
         return key + row < p.tokens ? head + (key + row) * p.qkv_stride + part * width : nullptr;
       });
     ptx::cp_async_commit();
   };
-  copy_rows<HeadDim, Exact, Tile::kRows>(queries, size, p.qkv,
+  copy_rows<HeadDim, Exact, Rows>(queries, size, p.qkv,
                                          [&](int row) { return first + row < p.tokens ? head + (first + row) * p.qkv_stride : nullptr; });
   copy(0);
 
-  Flash<HeadDim, Tile::kRows, Tile::kKeys, Tile::kHoldQueries> flash;
+  Flash<HeadDim, Rows, Tile::kKeys, Tile::kHoldQueries> flash;
   flash.clear();
   const int blocks = (p.tokens + Tile::kKeys - 1) / Tile::kKeys;
   for (int block = 0; block < blocks; ++block) {
@@ -76,7 +66,7 @@ __global__ void __launch_bounds__(128, 2) attention_dense_kernel(const Dense p) 
   flash.finish(queries);
   ptx::syncwarp();
   uint16_t* out = p.out + static_cast<int64_t>(blockIdx.z) * p.tokens * p.out_stride + blockIdx.y * size;
-  store_rows<HeadDim, Exact, Tile::kRows>(queries, size, [&](int row) { return first + row < p.tokens ? out + (first + row) * p.out_stride : nullptr; });
+  store_rows<HeadDim, Exact, Rows>(queries, size, [&](int row) { return first + row < p.tokens ? out + (first + row) * p.out_stride : nullptr; });
 }
 
 }  // namespace
@@ -85,10 +75,12 @@ void attention_dense(const Queue& queue, Tensor out, Tensor qkv, int32_t tiles, 
   if (tiles <= 0 || tokens <= 0) return;
   const Dense p = {qkv.row<uint16_t>(0), out.row<uint16_t>(0), qkv.stride, out.stride, tokens, heads, head_size, scale * kLog2E};
   for_head_size(head_size, [&](auto dim, auto exact) {
-    using Tile = DenseTile<dim.value>;
-    const auto blocks = static_cast<uint32_t>((tokens + Tile::kQueries - 1) / Tile::kQueries);
-    launch(queue.stream, attention_dense_kernel<dim.value, exact.value>,
-           {dim3(blocks, static_cast<uint32_t>(heads), static_cast<uint32_t>(tiles)), dim3(Tile::kWarps * 32), Tile::kBytes}, p);
+    for_rows(static_cast<int64_t>(tiles) * heads * tokens, queue.multiprocessors, [&](auto rows) {
+      using Tile = FlashTile<dim.value, rows.value>;
+      const auto blocks = static_cast<uint32_t>((tokens + Tile::kQueries - 1) / Tile::kQueries);
+      launch(queue.stream, attention_dense_kernel<dim.value, exact.value, rows.value>,
+             {dim3(blocks, static_cast<uint32_t>(heads), static_cast<uint32_t>(tiles)), dim3(Tile::kWarps * 32), Tile::kBytes}, p);
+    });
   });
 }
 

@@ -26,15 +26,6 @@ struct Prefill {
   float scale;                                              // times log2(e)
 };
 
-template <int HeadDim, int Rows>
-struct PrefillTile {
-  static constexpr int kWarps = 4, kQueries = kWarps * Rows, kKeys = 64, kStages = 2;
-  static constexpr bool kHoldQueries = HeadDim <= 64 || Rows == 16;
-  static constexpr int kBlock = kKeys * HeadRow<HeadDim>::kPitch;
-  // Offsets in elements.
-  static constexpr int kQ = 0, kK = kQueries * HeadRow<HeadDim>::kPitch, kV = kK + kStages * kBlock, kBytes = 2 * (kV + kStages * kBlock);
-};
-
 // The sequence of the `item`-th block of rows (blocks of each sequence one after the other) and which of its blocks that is, its last one first.
 struct Place {
   int sequence, block;                                      // sequence -1: there are fewer blocks
@@ -63,7 +54,7 @@ JVLM_DEVICE Place find_rows(const Prefill& p, int item, int block_rows) {
 
 template <int HeadDim, bool Exact, int Rows>
 __global__ void __launch_bounds__(128, 2) attention_prefill_kernel(const Prefill p) {
-  using Tile = PrefillTile<HeadDim, Rows>;
+  using Tile = FlashTile<HeadDim, Rows>;
   constexpr int kPitch = HeadRow<HeadDim>::kPitch;
   JVLM_SHARED(arena);
   auto* shared = reinterpret_cast<uint16_t*>(arena);
@@ -84,8 +75,8 @@ __global__ void __launch_bounds__(128, 2) attention_prefill_kernel(const Prefill
   const Span all = resting ? Span{0, 0} : span(first, min(first + Rows, rows) - 1);
   const int all_see = resting || p.window <= 0 ? 0 : max(0, past + min(first + Rows - 1, rows - 1) / p.group - p.window + 1);   // from here on
 
-  auto copy = [&](int block, PagedRows<HeadDim, Exact>& ahead) {           // each warp 16 of the 64 keys and values
-    const int stage = block % Tile::kStages * Tile::kBlock + warp * 16 * kPitch, key = block * Tile::kKeys + warp * 16;
+  auto copy = [&](int block, PagedRows<HeadDim, Exact, Tile::kShare>& ahead) {           // each warp its share of the keys and values
+    const int stage = block % Tile::kStages * Tile::kBlock + warp * Tile::kShare * kPitch, key = block * Tile::kKeys + warp * Tile::kShare;
     ahead.copy(shared + Tile::kK + stage, shared + Tile::kV + stage, pages, key, block_keys.to);
     ptx::cp_async_commit();
     ahead.look_up(pages, key + Tile::kKeys, block_keys.to);
@@ -95,8 +86,8 @@ __global__ void __launch_bounds__(128, 2) attention_prefill_kernel(const Prefill
   };
   uint16_t* queries = shared + Tile::kQ + warp * Rows * kPitch;
   const int first_block = block_keys.from / Tile::kKeys, end_block = (block_keys.to + Tile::kKeys - 1) / Tile::kKeys;
-  PagedRows<HeadDim, Exact> ahead;
-  ahead.look_up(pages, first_block * Tile::kKeys + warp * 16, block_keys.to);
+  PagedRows<HeadDim, Exact, Tile::kShare> ahead;
+  ahead.look_up(pages, first_block * Tile::kKeys + warp * Tile::kShare, block_keys.to);
   copy_rows<HeadDim, Exact, Rows>(queries, size, p.qkv, [&](int row) { return head(p.qkv, p.qkv_stride, first + row); });
   copy(first_block, ahead);
 
@@ -134,18 +125,13 @@ void attention_prefill(const Queue& queue, Tensor out, Tensor qkv, const KvCache
                      {static_cast<uint16_t*>(cache.k), static_cast<uint16_t*>(cache.v), cache.kv_heads, cache.page_tokens},
                      step.seq_start, step.past, step.page_start, step.page, step.sequences, group, cache.head_size, window, scale * kLog2E};
   for_head_size(cache.head_size, [&](auto dim, auto exact) {
-    auto start = [&]<int Rows>(Constant<Rows>) {
-      using Tile = PrefillTile<dim.value, Rows>;
+    for_rows(static_cast<int64_t>(step.tokens) * heads, queue.multiprocessors, [&](auto rows) {
+      using Tile = FlashTile<dim.value, rows.value>;
       // No more than this: a sequence's last block may be a part of one.
       const int64_t blocks = static_cast<int64_t>(step.tokens) * group / Tile::kQueries + step.sequences;
-      launch(queue.stream, attention_prefill_kernel<dim.value, exact.value, Rows>,
+      launch(queue.stream, attention_prefill_kernel<dim.value, exact.value, rows.value>,
              {dim3(static_cast<uint32_t>(cache.kv_heads), static_cast<uint32_t>(blocks)), dim3(Tile::kWarps * 32), Tile::kBytes}, p);
-    };
-    // Blocks of 128 rows, of 64 where those would leave multiprocessors idle.
-    if (static_cast<int64_t>(step.tokens) * heads >= static_cast<int64_t>(128) * queue.multiprocessors)
-      start(Constant<32>());
-    else
-      start(Constant<16>());
+    });
   });
 }
 

@@ -42,7 +42,8 @@ __global__ void __launch_bounds__(kRowThreads) embed_kernel(const EmbedRows p) {
   float* out = p.out + r * p.out_stride;
   if (seen >= 0) return copy_row(out, p.vision + seen * p.vision_stride, p.cols);
   const int token = p.token[r];
-  const int64_t id = token < 0 ? p.last_ids[-1 - token] : token;
+  // A step may be queued before the one before is known to have failed (argmax gives -1): its rows are dropped, but must not be read from nowhere.
+  const int64_t id = max(token < 0 ? p.last_ids[-1 - token] : token, 0);
   const Entry* entry = static_cast<const Entry*>(p.table) + id * p.cols;
   if constexpr (sizeof(Entry) == 4 && Aligned) {
     copy_row(out, entry, p.cols);

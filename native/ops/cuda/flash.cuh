@@ -35,7 +35,7 @@ JVLM_DEVICE void copy_piece(uint16_t* to, const uint16_t* from, const uint16_t* 
 template <int HeadDim, bool Exact, int Rows, class From>
 JVLM_DEVICE void copy_rows(uint16_t* tile, int size, const uint16_t* valid, From from) {
   using Row = HeadRow<HeadDim>;
-#pragma unroll
+#pragma unroll(Exact ? Rows * Row::kPieces / 32 : 1)
   for (int i = ptx::lane(); i < Rows * Row::kPieces; i += 32) {
     const int row = i / Row::kPieces, column = i % Row::kPieces * 8;
     const uint16_t* start = from(row);
@@ -58,6 +58,18 @@ JVLM_DEVICE void store_rows(const uint16_t* tile, int size, To to) {
       for (int c = 0; c < 8 && column + c < size; ++c) start[column + c] = piece[c];
   }
 }
+
+// The shared memory of a block of four warps with Rows queries each, in elements: the queries, then two blocks of keys and two of values, one of
+// which is read while the other one arrives. A block is 64 keys, 32 at the largest heads, whose sums leave no registers for more scores: 70 KB at
+// most, which every card has (99 KB) and sm_80 and sm_90 twice.
+template <int HeadDim, int Rows>
+struct FlashTile {
+  static constexpr int kWarps = 4, kQueries = kWarps * Rows, kKeys = HeadDim > 80 ? 32 : 64, kStages = 2, kShare = kKeys / kWarps;
+  static constexpr int kBlock = kKeys * HeadRow<HeadDim>::kPitch;
+  static constexpr int kQ = 0, kK = kQueries * HeadRow<HeadDim>::kPitch, kV = kK + kStages * kBlock, kBytes = 2 * (kV + kStages * kBlock);
+  // 32 rows of larger heads leave no registers for queries.
+  static constexpr bool kHoldQueries = HeadDim <= 64 || Rows == 16;
+};
 
 // Half-open range of a block's keys that a row sees.
 struct Span {
@@ -211,10 +223,11 @@ struct Flash {
       }
   }
 
-  // The warp's outputs into its rows of shared memory, as bf16; other lanes may read them after a syncwarp.
+  // The warp's outputs into rows of shared memory, as bf16: where its queries were, if it likes. Other lanes may read them after a syncwarp.
   JVLM_DEVICE void finish(uint16_t* rows) {
     const int lane = ptx::lane();
     join_sums();
+    ptx::syncwarp();                                        // all lanes have read the queries
 #pragma unroll
     for (int m = 0; m < kTiles; ++m)
 #pragma unroll
@@ -247,23 +260,23 @@ struct Pages {
   }
 };
 
-// A warp's 16 keys and values from `position` (a multiple of 8) on; nothing from `end` on is read. The pages are looked up ahead, so that the
-// addresses of a copy need not wait for them.
-template <int HeadDim, bool Exact>
+// A warp's Keys (8 or 16) keys and values from `position` (a multiple of 8) on; nothing from `end` on is read. The pages are looked up ahead, so
+// that the addresses of a copy need not wait for them.
+template <int HeadDim, bool Exact, int Keys>
 struct PagedRows {
-  int32_t page[2];
+  int32_t page[Keys / 8];
 
   JVLM_DEVICE void look_up(const Pages& pages, int position, int end) {
-    for (int i = 0; i < 2; ++i) page[i] = position + 8 * i < end ? pages.page(position + 8 * i) : 0;
+    for (int i = 0; i < Keys / 8; ++i) page[i] = position + 8 * i < end ? pages.page(position + 8 * i) : 0;
   }
   JVLM_DEVICE void copy(uint16_t* k, uint16_t* v, const Pages& pages, int position, int end) const {
     const int size = Exact ? HeadDim : pages.size;
-    const int64_t slots[2] = {pages.slot(page[0], position), pages.slot(page[1], position + 8)};
+    const int64_t first = pages.slot(page[0], position), second = Keys == 8 ? first : pages.slot(page[Keys / 8 - 1], position + 8);
     auto from = [&](const uint16_t* base) {
-      return [=](int row) -> const uint16_t* { return position + row < end ? base + (row < 8 ? slots[0] : slots[1]) + row % 8 * size : nullptr; };
+      return [=](int row) -> const uint16_t* { return position + row < end ? base + (row < 8 ? first : second) + row % 8 * size : nullptr; };
     };
-    copy_rows<HeadDim, Exact, 16>(k, size, pages.cache.k, from(pages.cache.k));
-    copy_rows<HeadDim, Exact, 16>(v, size, pages.cache.v, from(pages.cache.v));
+    copy_rows<HeadDim, Exact, Keys>(k, size, pages.cache.k, from(pages.cache.k));
+    copy_rows<HeadDim, Exact, Keys>(v, size, pages.cache.v, from(pages.cache.v));
   }
 };
 
@@ -274,6 +287,15 @@ template <int Value>
 struct Constant {
   static constexpr int value = Value;
 };
+
+// Queries of a warp for `rows` queries in all: 32 need fewer loads, 16 make more blocks, where there would be less than two for each multiprocessor.
+template <class F>
+void for_rows(int64_t rows, int multiprocessors, F f) {
+  if (rows >= static_cast<int64_t>(2) * 128 * multiprocessors)
+    f(Constant<32>());
+  else
+    f(Constant<16>());
+}
 
 // f(Constant<HeadDim>, Constant<Exact>): the head sizes of the models are compiled for themselves, others (tests') ride in the next larger form.
 template <class F>

@@ -22,7 +22,7 @@ struct NormRows {
 
 // Threads threads a row, blockDim.x / Threads rows a block.
 template <int Threads, NormKind Kind, class Out>
-__global__ void __launch_bounds__(Threads > 128 ? Threads : 128) norm_kernel(const NormRows<Out> p) {
+__global__ void __launch_bounds__(Threads > 128 ? Threads : 128, 1) norm_kernel(const NormRows<Out> p) {
   JVLM_SHARED(shared);
   ptx::grid_dependency_wait();
   const int64_t r = static_cast<int64_t>(blockIdx.x) * (blockDim.x / Threads) + threadIdx.x / Threads;
@@ -40,7 +40,7 @@ struct QkRows {
 };
 
 template <int Threads>
-__global__ void __launch_bounds__(Threads > 128 ? Threads : 128) qk_norm_kernel(const QkRows p) {
+__global__ void __launch_bounds__(Threads > 128 ? Threads : 128, 1) qk_norm_kernel(const QkRows p) {
   JVLM_SHARED(shared);
   const int64_t r = static_cast<int64_t>(blockIdx.x) * (blockDim.x / Threads) + threadIdx.x / Threads;
   if (r >= p.rows) return;

@@ -20,7 +20,7 @@ struct Fold {
 
 // One output row (tile, r, c) a block.
 template <int Threads, NormKind Kind>
-__global__ void __launch_bounds__(Threads) pixel_shuffle_kernel(const Fold p) {
+__global__ void __launch_bounds__(Threads, 1) pixel_shuffle_kernel(const Fold p) {
   JVLM_SHARED(shared);
   const int half = p.grid / 2, row = static_cast<int>(blockIdx.x);
   const int tile = row / (half * half), r = row / half % half, c = row % half;
@@ -28,8 +28,8 @@ __global__ void __launch_bounds__(Threads) pixel_shuffle_kernel(const Fold p) {
   normalise_row<Threads, Kind>(p.out + row * p.out_stride, 4 * static_cast<int64_t>(p.hidden), p.norm, reinterpret_cast<NormShared*>(shared),
                                [&](int channel) {
                                  const int part = channel / p.hidden;   // of all four of a quad, hidden being a multiple of 4
-                                 const float* patch = corner + ((part >> 1) * p.grid + (part & 1)) * p.x_stride;
-                                 return *reinterpret_cast<const float4*>(patch + (channel - part * p.hidden));
+                                 const int patch = (part >> 1) * p.grid + (part & 1);
+                                 return *reinterpret_cast<const float4*>(corner + (patch * static_cast<int>(p.x_stride) + channel - part * p.hidden));
                                },
                                [] {});
 }
