@@ -117,4 +117,17 @@ void* library_symbol(const std::string& library, const char* symbol, const char*
   return nullptr;
 }
 
+Library open_library(const std::string& name) {
+  const bool place = name.find('/') != std::string::npos;
+  if (place && ::access(name.c_str(), F_OK)) return {};
+  void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle) return {handle, true};
+  // The loader's sentence begins with what it could not use: the bare name where nothing was found, else the place of what was found or the name
+  // of what that one needs. What follows is in the user's language.
+  const char* sentence = ::dlerror();
+  return {nullptr, place || (sentence && std::string(sentence).rfind(name + ":", 0) != 0)};
+}
+
+void* Library::symbol(const char* name) const { return ::dlsym(handle, name); }
+
 }  // namespace jvlm::os

@@ -30,4 +30,12 @@ bool nvidia_driver();
 // there is no such library. One that is there and cannot be loaded throws DEVICE.
 void* library_symbol(const std::string& library, const char* symbol, const char* folder);
 
+// What the loader finds under a library's name: on its own search path, or where the name has a slash, there. It stays loaded.
+struct Library {
+  void* handle = nullptr;                                  // null: absent, or cannot be loaded
+  bool there = false;
+  void* symbol(const char* name) const;                    // null: it has none of that name
+};
+Library open_library(const std::string& name);
+
 }  // namespace jvlm::os

@@ -188,7 +188,7 @@ void sampling(const cuda::Queue& queue) {
   auto pick = [&](std::initializer_list<float> values) { return values.begin()[engine() % values.size()]; };
   int different = 0, total = 0;
   for (int width : {1, 2, 33, 1000, 5000, 32010}) {
-    const int rows = width > 4096 ? 4 : 24, stride = (width + 3) / 4 * 4 + 4;
+    const int rows = width > 4096 ? 4 : 16, stride = (width + 3) / 4 * 4 + 4;
     std::vector<float> logits(static_cast<size_t>(rows * stride), NAN), bias(static_cast<size_t>(rows * width));
     std::vector<int32_t> counts(static_cast<size_t>(rows * width));
     std::vector<cuda::SampleRow> row(static_cast<size_t>(rows));

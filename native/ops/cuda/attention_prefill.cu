@@ -3,8 +3,8 @@
 //
 // The query heads that share a key/value head ride together: row r of a sequence is head r % G of its new token r / G, G = H / K, so that a block's
 // rows see nearly the same keys, short turns fill a tensor core's 16 rows, and keys are read once for the whole group. A block takes the rows of four
-// warps (32 or 16 each) and lets the keys pass by in blocks of 64, two in shared memory, from the first that a row's window reaches to the last that
-// its own position allows. Blocks of 64 keys need a mask at the diagonal, at the window's edge and at the end only.
+// warps (32 or 16 each) and lets the keys pass by in blocks of 64 or 32, two in shared memory, from the first that a row's window reaches to the last
+// that its own position allows. Blocks of keys need a mask at the diagonal, at the window's edge and at the end only.
 //
 // Operations: 4 D H times the pairs of (token, position before it); bytes: q and out once, keys and values once for each block of rows, from the
 // second cache. Bound by the tensor cores from some 100 new tokens on. The longest rows start first, and heads next to each other, so that short

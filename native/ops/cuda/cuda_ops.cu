@@ -5,9 +5,11 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "ops/cuda/cublaslt.h"
 #include "ops/cuda/kernels.h"
 
 namespace jvlm {
@@ -20,12 +22,13 @@ constexpr int64_t kHalf = 4 << 20;
 
 class CudaOps : public Ops {
  public:
-  CudaOps(int device, Dtype act) : info_(use_device(device)) {
+  CudaOps(int device, Dtype act, bool cublaslt) : info_(use_device(device)) {
     if (act != Dtype::bf16)
       throw device_error("Precision float32 runs on the CPU only. Choose precision bf16 or int8 for this device, or the device cpu");
     queue_.stream = stream_;
     queue_.architecture = info_.architecture;
     queue_.multiprocessors = info_.multiprocessors;
+    if (cublaslt) cublaslt_.emplace(info_.architecture);
     staging_ = static_cast<char*>(allocate_pinned(2 * kHalf));
   }
 
@@ -76,17 +79,19 @@ class CudaOps : public Ops {
     }
   }
 
-  int64_t scratch_bytes(const Scratch& s) const override { return patches_bytes(s) + decode_bytes(s); }
+  int64_t scratch_bytes(const Scratch& s) const override { return patches_bytes(s) + decode_bytes(s) + workspace_bytes(); }
 
   void reserve(const Scratch& s) override {
     patches_ = allocate(patches_bytes(s));
     decode_ = allocate(decode_bytes(s));
+    if (workspace_bytes()) workspace_ = allocate(workspace_bytes());
   }
 
   int64_t available_bytes() const override { return free_memory(); }
 
   std::string description() const override {
-    return info_.name + ", sm_" + std::to_string(info_.architecture) + ", " + std::to_string(info_.memory_bytes >> 20) + " MiB";
+    return info_.name + ", sm_" + std::to_string(info_.architecture) + ", " + std::to_string(info_.memory_bytes >> 20) + " MiB, " +
+           (cublaslt_ ? cublaslt_->description() : "products by jvlm");
   }
 
   bool replays() const override { return true; }
@@ -176,7 +181,7 @@ class CudaOps : public Ops {
   void product(Tensor out, Tensor x, const Matrix& w, const End& end) {
     if (x.rows <= kMatvecRows)
       matvec(queue_, out, x, nullptr, w, end);
-    else
+    else if (!cublaslt_ || !cublaslt_->product(queue_, out, x, w, end, workspace_))
       gemm(queue_, out, x, w, end);
   }
 
@@ -193,6 +198,8 @@ class CudaOps : public Ops {
     used_ += bytes;
     return at;
   }
+
+  int64_t workspace_bytes() const { return cublaslt_ ? cublaslt_->workspace_bytes() : 0; }
 
   static int64_t patches_bytes(const Scratch& s) { return s.max_tiles * s.max_tile_tokens * weight_stride(s.max_patch_inputs) * 2; }
 
@@ -217,15 +224,21 @@ class CudaOps : public Ops {
   int half_ = 0;
   int64_t used_ = 0;
   bool filled_ = false;                                   // both halves have been used
-  void *patches_ = nullptr, *decode_ = nullptr;
+  std::optional<CublasLt> cublaslt_;
+  void *patches_ = nullptr, *decode_ = nullptr, *workspace_ = nullptr;
 };
 
 }  // namespace
 
-Ops* make_cuda_ops(int device, Dtype act) { return new CudaOps(device, act); }
+Ops* make_cuda_ops(int device, Dtype act, bool cublaslt) { return new CudaOps(device, act, cublaslt); }
 
 }  // namespace jvlm
 
 extern "C" __attribute__((visibility("default"))) jvlm::Ops* jvlm_make_ops(int device, int act) {
-  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act));
+#ifdef __CUDACC__
+  constexpr bool cublaslt = true;
+#else
+  constexpr bool cublaslt = false;                         // the emulation's memory and streams are not the driver's
+#endif
+  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act), cublaslt);
 }

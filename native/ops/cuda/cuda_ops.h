@@ -4,8 +4,8 @@
 
 namespace jvlm {
 
-// device: the card's index. act: bf16. The caller owns what it gets; throws Error.
-Ops* make_cuda_ops(int device, Dtype act);
+// device: the card's index. act: bf16. cublaslt: whether it is looked for (cublaslt.h). The caller owns what it gets; throws Error.
+Ops* make_cuda_ops(int device, Dtype act, bool cublaslt = false);
 
 }  // namespace jvlm
 

@@ -4,15 +4,16 @@
 // Equal to Java: scores are float32 operations of IEEE, the same ones in the same order (products go through double, where they are exact, so
 // that no compiler makes a product and a sum one operation); the order of survivors is that of integers; random numbers are Philox's. Not equal
 // by construction: exp in double, which neither Java nor CUDA rounds correctly, and sums, which Java takes one by one. Weights are integers here,
-// exp * 2^62, and sums are 128 bits wide: exact, whatever their order. So a choice differs from Java's only where u * sum lies within some 2^-50 of
-// the sum of a border between two tokens: for 32,000 survivors about once in 10^10 draws, for few survivors much less often.
+// exp * 2^62, and sums are 128 bits wide: exact, whatever their order. So a choice differs from Java's only where u * sum lies within the error of
+// Java's sums, some 2^-45 of the whole, of a border between two tokens: with 32,000 survivors about once in 10^9 draws by this estimate, with few
+// survivors much less often.
 //
 // There is no sort. A border (the k-th score, the end of top-p, the token drawn) is the first key, descending score as an integer, at which what
 // lies up to it satisfies a monotone condition: three pivots a pass quarter the interval. Passes read keys from the second cache until no more than
 // kPool of them are left, which then come to shared memory. Equal scores stay together: how many of them are in is arithmetic, and only the
 // drawn one is looked for by id.
 //
-// Bytes: 12 V of scratch written, 4 V read a pass: 0.5 MB for V = 32,010, five or so passes a border. Made for latency: one block a row, except
+// Bytes: 12 V of scratch written, 4 V read a pass: 0.5 MB for V = 32,010, a few passes a border. Made for latency: one block a row, except
 // for exp in double, which cards with few double units want spread over all of them.
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
