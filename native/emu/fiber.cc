@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -89,6 +90,8 @@ void Fiber::give_stack() {
   ::mprotect(p, kGuard, PROT_NONE);
   stack_ = static_cast<char*>(p) + kGuard;
   bottom_ = stack_, size_ = kStack;
+  static std::atomic<uint32_t> count{0};
+  colour_ = count++ % 61 * 192;
 #endif
 }
 
@@ -114,7 +117,7 @@ void Fiber::start(void (*entry)()) {
     ready.pop_back();
   }
 #endif
-  auto* sp = reinterpret_cast<void**>(stack_ + kStack - 64);
+  auto* sp = reinterpret_cast<void**>(stack_ + kStack - 64 - colour_);
   *--sp = nullptr;                                         // what entry would return to; also makes the stack's alignment that of a call
   *--sp = reinterpret_cast<void*>(entry);
   for (int i = 0; i < 6; ++i) *--sp = nullptr;

@@ -41,6 +41,7 @@ class Fiber {
 #endif
   void* sp_ = nullptr;
   char* stack_ = nullptr;
+  size_t colour_ = 0;                                      // bytes left free at the top, or all stacks would live in the same few lines of the cache
   [[maybe_unused]] void* tsan_ = nullptr;
   [[maybe_unused]] const void* bottom_ = nullptr;
   [[maybe_unused]] size_t size_ = 0;

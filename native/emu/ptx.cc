@@ -78,44 +78,49 @@ struct Product {
   const uint32_t* b;
 };
 
-// `per` elements in a register: 2 of 16 bits or 4 of 8.
-template <class D, class E, int per, E (*element)(uint32_t, int)>
+typedef float Row __attribute__((vector_size(32)));        // the eight columns of b and d
+
+// `per` elements in a register: 2 of 16 bits or 4 of 8. Products are summed in float32, k ascending; of int8 that is exact.
+template <class D, int per, float (*element)(uint32_t, int)>
 void run_product(void* const* operands, uint32_t) {
   constexpr int K = 8 * per;
-  E a[16][K], b[K][8];
-  D d[16][8];
+  float a[16][K];
+  Row b[K], d[16];
   for (int l = 0; l < 32; ++l) {
     const auto& o = *static_cast<Product<D>*>(operands[l]);
     const int g = l / 4, t = l % 4;
-    for (int i = 0; i < per; ++i)
-      for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < 2; ++half)
+      for (int i = 0; i < per; ++i) {
         const int k = per * t + i + 4 * per * half;
         a[g][k] = element(o.a[2 * half], i);
         a[g + 8][k] = element(o.a[2 * half + 1], i);
         b[k][g] = element(o.b[half], i);
       }
-    d[g][2 * t] = o.d[0], d[g][2 * t + 1] = o.d[1];
-    d[g + 8][2 * t] = o.d[2], d[g + 8][2 * t + 1] = o.d[3];
+    for (int i = 0; i < 4; ++i) d[g + i / 2 * 8][2 * t + i % 2] = std::is_same_v<D, float> ? static_cast<float>(o.d[i]) : 0.f;
   }
-  for (int i = 0; i < 16; ++i)
+  for (int i = 0; i < 16; i += 4) {                        // four sums at once: one waits for its own last addition
+    Row sum[4] = {d[i], d[i + 1], d[i + 2], d[i + 3]};
     for (int k = 0; k < K; ++k)
-      for (int n = 0; n < 8; ++n) {
-        if constexpr (std::is_same_v<D, float>)
-          d[i][n] += a[i][k] * b[k][n];
-        else
-          d[i][n] = static_cast<D>(static_cast<uint32_t>(d[i][n]) + static_cast<uint32_t>(a[i][k] * b[k][n]));
-      }
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) sum[r] += a[i + r][k] * b[k];
+    for (int r = 0; r < 4; ++r) d[i + r] = sum[r];
+  }
   for (int l = 0; l < 32; ++l) {
     const auto& o = *static_cast<Product<D>*>(operands[l]);
     const int g = l / 4, t = l % 4;
-    o.d[0] = d[g][2 * t], o.d[1] = d[g][2 * t + 1];
-    o.d[2] = d[g + 8][2 * t], o.d[3] = d[g + 8][2 * t + 1];
+    for (int i = 0; i < 4; ++i) {
+      const float sum = d[g + i / 2 * 8][2 * t + i % 2];
+      if constexpr (std::is_same_v<D, float>)
+        o.d[i] = sum;
+      else
+        o.d[i] = static_cast<D>(static_cast<uint32_t>(o.d[i]) + static_cast<uint32_t>(static_cast<D>(sum)));   // wraps
+    }
   }
 }
 
 float bf16_element(uint32_t r, int i) { return ptx::from_bf16(static_cast<uint16_t>(r >> 16 * i)); }
 float f16_element(uint32_t r, int i) { return ptx::from_f16(static_cast<uint16_t>(r >> 16 * i)); }
-int32_t s8_element(uint32_t r, int i) { return static_cast<int8_t>(r >> 8 * i); }
+float s8_element(uint32_t r, int i) { return static_cast<float>(static_cast<int8_t>(r >> 8 * i)); }
 
 template <class D>
 void product(const emu::Operation& operation, D (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
@@ -150,15 +155,15 @@ void load_matrices(uint32_t* r, int count, bool transposed, const void* row, Whe
 }
 
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
-  static const emu::Operation operation = {"mma_bf16", true, run_product<float, float, 2, bf16_element>};
+  static const emu::Operation operation = {"mma_bf16", true, run_product<float, 2, bf16_element>};
   product(operation, d, a, b, where);
 }
 void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
-  static const emu::Operation operation = {"mma_f16", true, run_product<float, float, 2, f16_element>};
+  static const emu::Operation operation = {"mma_f16", true, run_product<float, 2, f16_element>};
   product(operation, d, a, b, where);
 }
 void mma_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
-  static const emu::Operation operation = {"mma_s8", true, run_product<int32_t, int32_t, 4, s8_element>};
+  static const emu::Operation operation = {"mma_s8", true, run_product<int32_t, 4, s8_element>};
   product(operation, d, a, b, where);
 }
 

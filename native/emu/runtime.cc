@@ -80,6 +80,11 @@ cudaError_t enter(const char* call) {
   std::lock_guard lock(mutex);                             \
   if (cudaError_t e = enter(__func__); e != cudaSuccess) return e
 
+// What frees does so after an error too, and then returns that error.
+#define JVLM_ENTER_TO_FREE()   \
+  std::lock_guard lock(mutex); \
+  const cudaError_t entered = enter(__func__)
+
 std::shared_ptr<CUstream_st> owned(cudaStream_t stream) {
   for (const auto& s : streams())
     if (s.get() == stream) return s;
@@ -240,13 +245,13 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
-  JVLM_ENTER();
+  JVLM_ENTER_TO_FREE();
   if (recording()) return result(cudaErrorStreamCaptureUnsupported);
-  if (!memory) return cudaSuccess;
-  without_throwing(advance_all);
+  if (!memory) return entered;
+  if (entered == cudaSuccess) without_throwing(advance_all);
   bool released = true;
   without_throwing([&] { released = jvlm::emu::release(memory, Kind::device); });
-  return result(released ? cudaSuccess : cudaErrorInvalidValue);
+  return result(released ? entered : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
@@ -258,11 +263,11 @@ cudaError_t cudaMallocHost(void** memory, size_t bytes) {
 
 // Waits for nothing: a queued copy that uses the memory is a fault when its turn comes.
 cudaError_t cudaFreeHost(void* memory) {
-  JVLM_ENTER();
-  if (!memory) return cudaSuccess;
+  JVLM_ENTER_TO_FREE();
+  if (!memory) return entered;
   bool released = true;
   without_throwing([&] { released = jvlm::emu::release(memory, Kind::pinned); });
-  return result(released ? cudaSuccess : cudaErrorInvalidValue);
+  return result(released ? entered : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
@@ -305,12 +310,12 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  JVLM_ENTER();
+  JVLM_ENTER_TO_FREE();
   auto s = owned(stream);
   if (!s) return result(cudaErrorInvalidResourceHandle);
   streams().erase(s);
-  without_throwing([&] { advance(*s, s->queued); });
-  return cudaSuccess;
+  if (entered == cudaSuccess) without_throwing([&] { advance(*s, s->queued); });
+  return entered;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {

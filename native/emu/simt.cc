@@ -12,8 +12,8 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "emu/memory.h"
@@ -50,6 +50,7 @@ struct Thread : Place {
   Where where;
   const uint32_t* counter = nullptr;                       // a spinning thread's
   uint32_t goal = 0;
+  uint32_t atomic_count = 0;
   struct Copy {
     char* to;
     const char* from;
@@ -63,7 +64,9 @@ struct Thread : Place {
 struct Warp {
   Thread* lanes[32] = {};
   uint32_t live = 0;
-  Meeting meetings[8];                                     // of disjoint masks
+  Meeting meetings[4];                                     // of disjoint masks
+  int open = 0;                                            // of them
+  Meeting* latest = nullptr;
   uint32_t turn[32] = {};
 };
 
@@ -87,6 +90,17 @@ struct Block {
 
 constexpr size_t kArena = 228 * 1024, kPage = 4096, kSharedAlignment = 1024;
 
+// splitmix64: every seed is a good one.
+struct Random {
+  uint64_t state = 0;
+  uint64_t operator()() {
+    uint64_t z = state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+  }
+};
+
 // A launch under way, on all workers.
 struct Running {
   const Launch* launch;
@@ -106,19 +120,30 @@ struct Worker {
   Running* running = nullptr;
   Order order = Order::forward;
   bool lazy = true;
-  std::mt19937_64 random;
+  Random random;
   Thread* current = nullptr;
   // Threads that can go on: a ring, big enough for all.
   std::vector<Thread*> ring;
   size_t head = 0, ready = 0;
   std::vector<Thread*> spinning;
   int live = 0;
+  uint32_t together = 0;                                   // blocks that run now
   Counts counts;
   void* fault_address = nullptr;                           // what was accessed, and by which code
   void* fault_code = nullptr;
+  bool fault_is_general = false;
 
   void wake(Thread* t) {
     ring[(head + ready++) & (ring.size() - 1)] = t;
+  }
+  // Behind all others, in any order.
+  void wake_last(Thread* t) {
+    if (order == Order::reverse) {
+      ring[--head & (ring.size() - 1)] = t;
+      ++ready;
+    } else {
+      wake(t);
+    }
   }
   Thread* take() {
     if (!ready) poll();
@@ -148,10 +173,13 @@ struct Worker {
   }
 };
 
-__thread Worker* worker = nullptr;
+__thread Worker* worker __attribute__((tls_model("initial-exec"))) = nullptr;
 
 Thread& self() { return *worker->current; }
 Warp& warp_of(Thread& t) { return t.owner->warps[static_cast<size_t>(t.number / 32)]; }
+
+bool same(const char* a, const char* b) { return a == b || !std::strcmp(a, b); }
+bool same(Where a, Where b) { return a.line() == b.line() && same(a.file_name(), b.file_name()); }
 
 std::string at(Where w) {
   const char* file = w.file_name();                        // from the project's root on
@@ -161,19 +189,37 @@ std::string at(Where w) {
 }
 std::string triple(uint3 v) { return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")"; }
 
-// Who waits where, neighbours together.
+// Who of a block waits where, neighbours together.
 std::string waiting(const Block& b) {
   std::string s;
   for (int i = 0; i < b.count;) {
     const Thread& t = *b.threads[static_cast<size_t>(i)];
     int end = i + 1;
-    auto same = [&](const Thread& o) {
-      return o.live == t.live && o.waits == t.waits && (!t.waits || (o.where.line() == t.where.line() && !std::strcmp(o.where.file_name(), t.where.file_name())));
+    auto alike = [&](const Thread& o) {
+      return o.live == t.live && o.waits == t.waits && (!t.waits || same(o.where, t.where)) && o.counter == t.counter && o.goal == t.goal;
     };
-    while (end < b.count && same(*b.threads[static_cast<size_t>(end)])) ++end;
+    while (end < b.count && alike(*b.threads[static_cast<size_t>(end)])) ++end;
     s += "  threads " + std::to_string(i) + (end > i + 1 ? "-" + std::to_string(end - 1) : "") + ": " +
-         (!t.live ? "returned" : t.waits ? "wait in " + std::string(t.waits) + " (" + at(t.where) + ")" : "can go on") + "\n";
+         (!t.live ? "returned" : t.waits ? "wait in " + std::string(t.waits) + " (" + at(t.where) + ")" : "can go on");
+    if (t.counter) s += " until " + std::to_string(__atomic_load_n(t.counter, __ATOMIC_RELAXED)) + " is " + std::to_string(t.goal);
+    s += "\n";
     i = end;
+  }
+  return s;
+}
+
+// The same of all blocks that live, those that stand alike together.
+std::string waiting(const Worker& w) {
+  std::string s, last;
+  for (uint32_t i = 0; i < w.together; ++i) {
+    const Block& b = *w.blocks[i];
+    std::string where = waiting(b);
+    if (where == last) {
+      s += " block " + triple(b.threads[0]->block) + ": the same\n";
+      continue;
+    }
+    s += " block " + triple(b.threads[0]->block) + ":\n" + where;
+    last = std::move(where);
   }
   return s;
 }
@@ -186,7 +232,7 @@ std::string report(const std::string& what) {
   return "emu: " + what + "\n in thread " + triple(t.thread) + " of block " + triple(t.block) + " of the kernel launched at " +
          at(w.running->launch->where) + ", order " + orders[static_cast<int>(w.order)] +
          (w.order == Order::random ? ", seed " + std::to_string(options().seed) : "") + (w.lazy ? ", lazy copies" : ", eager copies") + "\n" +
-         waiting(*t.owner);
+         waiting(w);
 }
 
 // Unwinds the running thread's stack, up to thread_main.
@@ -231,8 +277,8 @@ void park(const char* what, Where where) {
 
 // Lets others go first.
 void step_aside() {
-  worker->wake(&self());
   Thread& me = self();
+  worker->wake_last(&me);
   Thread* next = worker->take();
   if (next != &me) go_to(next);
 }
@@ -250,27 +296,42 @@ Meeting* join(const Operation& operation, uint32_t mask, void* operand, Where wh
   ++worker->counts.collectives;
   const uint32_t bit = 1u << me.lane;
   if (!(mask & bit)) fail(std::string(operation.name) + " with a mask " + lanes(mask) + " that lacks the own lane", where);
+  auto mine = [&](const Meeting& m) {
+    return m.arrived && m.operation.run == operation.run && m.mask == mask && same(m.operation.name, operation.name) &&
+           (!operation.aligned || same(m.where, where));
+  };
   Meeting* meeting = nullptr;
-  for (Meeting& m : warp.meetings) {
-    const bool same_place = m.where.line() == where.line() && !std::strcmp(m.where.file_name(), where.file_name());
-    if (m.arrived && m.operation.run == operation.run && !std::strcmp(m.operation.name, operation.name) && m.mask == mask && (same_place || !operation.aligned))
-      meeting = &m;
-  }
-  if (!meeting) {
+  if (warp.open && mine(*warp.latest)) {                   // nearly always
+    meeting = warp.latest;
+  } else {
     for (Meeting& m : warp.meetings)
-      if (!m.arrived) meeting = &m;
-    if (!meeting) fail("more than eight parts of one warp wait apart from each other", where);
-    meeting->operation = operation, meeting->mask = mask, meeting->where = where;
+      if (mine(m)) meeting = &m;
+    if (!meeting) {
+      for (Meeting& m : warp.meetings)
+        if (!m.arrived) meeting = &m;
+      if (!meeting) fail("more than four parts of one warp wait apart from each other", where);
+      meeting->operation = operation, meeting->mask = mask, meeting->where = where;
+      ++warp.open;
+    }
+    warp.latest = meeting;
   }
   meeting->operand[me.lane] = operand;
   meeting->arrived |= bit;
   // Two meetings, each of which waits for lanes that are at the other.
-  for (Meeting& m : warp.meetings)
+  for (Meeting& m : warp.meetings) {
+    if (warp.open == 1) break;
     if (&m != meeting && (m.arrived & mask) && (meeting->arrived & m.mask))
       fail(std::string("lanes of one warp are at different instructions: ") + operation.name + " at " + at(where) + " with mask " + lanes(mask) +
                ", while lanes " + lanes(m.arrived) + " are at " + m.operation.name + " at " + at(m.where) + " with mask " + lanes(m.mask),
            where);
+  }
   return meeting->arrived == (mask & warp.live) ? meeting : nullptr;
+}
+
+// Ends a meeting: who came.
+uint32_t close(Warp& warp, Meeting& m) {
+  --warp.open;
+  return std::exchange(m.arrived, 0);
 }
 
 void wake_lanes(Warp& warp, uint32_t which) {
@@ -299,8 +360,7 @@ bool complete(Block& block, Barrier& b) {
 
 // A warp has come to a barrier as a whole. Whether the running thread, if it is one of them, may go on.
 bool arrive(Block& block, Warp& warp, Meeting& m) {
-  const uint32_t which = m.arrived;
-  m.arrived = 0;
+  const uint32_t which = close(warp, m);
   const Arrival* first = nullptr;
   for (int l = 0; l < 32; ++l) {
     if (!(which >> l & 1)) continue;
@@ -356,19 +416,19 @@ Thread* leave(Thread& me) {
     }
     if (m.operation.aligned) fail(std::string(m.operation.name) + " by a warp of which lanes have returned", m.where);
     m.operation.run(m.operand, m.arrived);
-    const uint32_t which = m.arrived;
-    m.arrived = 0;
-    wake_lanes(warp, which);
+    wake_lanes(warp, close(warp, m));
   }
   for (Barrier& b : block.barriers)
     if (b.all) complete(block, b);
   if (!block.live) {
     if (worker->running->launch->overlapping && !block.waited_for_grid) stop("a block of an overlapping launch returned without grid_dependency_wait");
+#if !defined(JVLM_EMU_ASAN)
     const size_t room = (block.shared_bytes + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
     for (size_t i = block.shared_bytes; i < room; ++i)
       if (static_cast<unsigned char>(me.shared[i]) != 0xff)
         stop("the block wrote " + std::to_string(i - block.shared_bytes) + " bytes past its " + std::to_string(block.shared_bytes) +
                 " bytes of shared memory");
+#endif
   }
   if (!worker->live) return nullptr;
   Thread* next = worker->take();
@@ -407,6 +467,8 @@ struct sigaction before_us;
   else if (c >= t.owner->arena && c < t.owner->arena + kArena + kPage)
     what = "an access " + std::to_string(c - t.shared - static_cast<std::ptrdiff_t>(t.owner->shared_bytes)) + " bytes past the block's " +
            std::to_string(t.owner->shared_bytes) + " bytes of shared memory";
+  else if (worker->fault_is_general)
+    what = "a misaligned access to a vector, or one by a wild pointer";
   else
     what = "an access " + describe(p);
   // Where in the program: addr2line -Cfie FILE OFFSET.
@@ -423,9 +485,9 @@ struct sigaction before_us;
 
 void on_signal(int signal, siginfo_t* info, void* context) {
   if (worker && worker->current) {
-    if (std::getenv("JVLM_EMU_STOP")) std::abort();
     // Go on in `refused`, on the same stack below the red zone; on top of it if there is no room left.
     worker->fault_address = info->si_addr;
+    worker->fault_is_general = info->si_code == SI_KERNEL;
     auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
     worker->fault_code = reinterpret_cast<void*>(registers[REG_RIP]);
     auto sp = static_cast<uintptr_t>(registers[REG_RSP]);
@@ -485,6 +547,7 @@ void prepare(Worker& w, Block& block, uint32_t index) {
   std::memset(shared, 0xff, room);
 #if defined(JVLM_EMU_ASAN)
   __asan_poison_memory_region(block.arena, kArena - room);
+  __asan_poison_memory_region(shared + launch.shared_bytes, room - launch.shared_bytes);
 #endif
   block.shared_bytes = launch.shared_bytes;
   block.waited_for_grid = false;
@@ -510,7 +573,7 @@ void prepare(Worker& w, Block& block, uint32_t index) {
     t.owner = &block;
     t.number = i;
     t.live = true, t.fenced = false;
-    t.waits = nullptr;
+    t.waits = nullptr, t.counter = nullptr, t.goal = 0;
     t.copies.clear(), t.groups.clear(), t.atomics.clear();
     Warp& warp = block.warps[static_cast<size_t>(i / 32)];
     warp.lanes[t.lane] = &t;
@@ -530,6 +593,7 @@ void run_blocks(Worker& w, uint32_t first, uint32_t count) {
   w.head = w.ready = 0;
   w.live = 0;
   w.spinning.clear();
+  w.together = count;
   while (w.blocks.size() < count) w.blocks.push_back(std::make_unique<Block>());
   for (uint32_t i = 0; i < count; ++i) {
     uint32_t index = first + i;
@@ -537,7 +601,7 @@ void run_blocks(Worker& w, uint32_t first, uint32_t count) {
     if (w.order == Order::random) index = w.running->order[index];
     prepare(w, *w.blocks[i], index);
   }
-  w.random.seed(options().seed * 0x9e3779b97f4a7c15u + first);
+  w.random.state = (options().seed << 32) + first;         // the same whichever core runs it
   Thread* t = w.take();
   w.current = t;
   place = t;
@@ -653,10 +717,13 @@ void run(const Launch& launch) {
   if (options().order == Order::random) {
     running.order.resize(running.total);
     for (uint32_t i = 0; i < running.total; ++i) running.order[i] = i;
-    std::mt19937_64 random(options().seed);
-    std::shuffle(running.order.begin(), running.order.end(), random);
+    Random random{options().seed};
+    for (uint32_t i = running.total; i > 1; --i) std::swap(running.order[i - 1], running.order[random() % i]);
   }
   int size = options().threads > 0 ? options().threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#if defined(JVLM_TSAN)
+  size = std::min(size, 2);                                // each keeps up to 3,000 of the sanitizer's threads: see fiber.cc
+#endif
   if (launch.resident) size = 1;
   released(&running.begin);
   team.run(running, static_cast<int>(std::min(static_cast<uint32_t>(size), running.total)));
@@ -675,9 +742,8 @@ void collective(const Operation& operation, uint32_t mask, void* operand, Where 
   if (!m) return park(operation.name, where);
   if (operation.aligned && m->arrived != 0xffffffffu) fail(std::string(operation.name) + " by a warp of which lanes have returned or never were", where);
   operation.run(m->operand, m->arrived);
-  const uint32_t which = m->arrived;
-  m->arrived = 0;
-  wake_lanes(warp_of(self()), which);
+  Warp& warp = warp_of(self());
+  wake_lanes(warp, close(warp, *m));
   if (worker->order == Order::random) step_aside();
 }
 
@@ -749,9 +815,11 @@ void copy_wait(int pending) {
   maybe_yield();
 }
 
+// In the other orders only now and then, for loops around an atomic that wait for another thread.
 void maybe_yield() {
   Own own;
-  if (worker->order == Order::random && worker->random() % 4 == 0) step_aside();
+  const bool now = worker->order == Order::random ? worker->random() % 4 == 0 : ++self().atomic_count % 256 == 0;
+  if (now) step_aside();
 }
 
 void spin(const uint32_t* counter, uint32_t goal, Where where) {
@@ -761,6 +829,7 @@ void spin(const uint32_t* counter, uint32_t goal, Where where) {
     me.counter = counter, me.goal = goal;
     worker->spinning.push_back(&me);
     park("spin_until_ge", where);
+    me.counter = nullptr, me.goal = 0;
   }
 }
 

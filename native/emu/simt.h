@@ -72,7 +72,7 @@ void copy_async(void* to, const void* from, int bytes, int size, std::source_loc
 void copy_commit();
 void copy_wait(int pending);
 
-// A place where another thread may come first; switches in random order only.
+// A place where another thread may come first.
 void maybe_yield();
 void spin(const uint32_t* counter, uint32_t goal, std::source_location where);
 void fence();                                              // for the atomics before and after

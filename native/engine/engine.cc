@@ -77,6 +77,10 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
   try {
     run([&] {
       const MemoryPlan plan = plan_memory(spec_, limits_, *ops_);
+      const int64_t needed = plan.total() - plan.logits / 2, there = ops_->available_bytes();    // half of the logits are the host's
+      if (needed > there)
+        throw capacity("The model needs " + std::to_string(needed >> 20) + " MiB of the device's memory and " + std::to_string(there >> 20) +
+                       " MiB are free; choose the precision int8, a smaller context or fewer sequences, or stop what else runs there");
       auto arena = [&](int64_t bytes) { return Arena(ops_->allocate(bytes), bytes); };
       const Dtype act = act_of(limits_.precision);
       ops_->reserve(scratch_of(spec_, limits_));
@@ -244,9 +248,18 @@ void EngineState::step(Slot& slot, const Slot* before) {
     s.max_length = std::max(s.max_length, b.past[static_cast<size_t>(i)] + fresh);
   }
   Tensor logits = slot.logits.slice(0, in.logits_rows);
-  decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
+  auto forward = [&] {
+    decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
+    if (in.logits_rows) ops_->argmax(slot.ids, logits);
+  };
+  if (ops_->replays() && s.max_new == 1 && in.logits_rows == s.sequences && !trace_.on()) {
+    // One token a sequence: where everything lies depends on the number of sequences and the slots alone, as long as the pages come last above.
+    const auto slot_index = static_cast<uint64_t>(&slot - slots_), before_index = before ? static_cast<uint64_t>(before - slots_) : kSlots;
+    ops_->replay(static_cast<uint64_t>(s.sequences) << 8 | slot_index << 4 | before_index, forward);
+  } else {
+    forward();
+  }
   if (in.logits_rows) {
-    ops_->argmax(slot.ids, logits);
     ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
     ops_->download(slot.host_logits.data(), logits.data, logits.bytes());
   }

@@ -9,6 +9,8 @@
 // Arithmetic inside an operation is float32, of bfloat16 products too.
 // Nothing here allocates: scratch is sized when the backend is made (Scratch).
 #pragma once
+#include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -71,6 +73,11 @@ class Ops {
   virtual int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const { return 0; }
   virtual void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) {}
 
+  // Work that queues operations and does nothing else, and whose arguments, but for a step's lengths, depend on `key` alone: recorded once and
+  // queued again as a whole where replays() says so (CUDA graphs).
+  virtual bool replays() const { return false; }
+  virtual void replay(uint64_t key, const std::function<void()>& work) { work(); }
+
   // ---- vision -------------------------------------------------------------------------------------------------------------------
   // rgb (B, size, size, 3) bytes -> out (B*(1+G*G), h) float; row 0 of a tile is class_token + positions[0], row 1 + R*G + C is the patch
   // (R, C): W (h, 3*p*p; columns channel, y, x) * ((byte/255 - mean[c]) / std[c]) + bias + positions[1 + R*G + C].
@@ -128,6 +135,8 @@ class Ops {
 
   // Bytes that reserve(scratch) will take, for the memory plan; `act` and precision as in make.
   virtual int64_t scratch_bytes(const Scratch& scratch) const = 0;
+  // Bytes that the device can still give, where its memory is not the host's.
+  virtual int64_t available_bytes() const { return std::numeric_limits<int64_t>::max(); }
   virtual std::string description() const = 0;            // what serves: instruction set, threads, which product is fastest here
 };
 

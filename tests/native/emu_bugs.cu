@@ -10,7 +10,8 @@
 //   grid_barrier_without_wait    numbers, in random order; ThreadSanitizer
 //   page_out_of_range            guard page
 //   missing_fence                ThreadSanitizer
-//   missing_syncwarp             numbers, forward; ThreadSanitizer
+//   missing_syncwarp             numbers, in every order; ThreadSanitizer
+//   overlapping_rows             numbers, in reverse order; ThreadSanitizer
 #include <cmath>
 #include <string>
 #include <vector>
@@ -32,10 +33,11 @@ enum class Bug {
   grid_barrier_without_wait,
   page_out_of_range,
   missing_fence,
-  missing_syncwarp
+  missing_syncwarp,
+  overlapping_rows
 };
 const char* const kNames[] = {"none", "missing_barrier", "early_prefetch", "dropped_row_guard", "short_row_guard",
-                              "grid_barrier_without_wait", "page_out_of_range", "missing_fence", "missing_syncwarp"};
+                              "grid_barrier_without_wait", "page_out_of_range", "missing_fence", "missing_syncwarp", "overlapping_rows"};
 
 // out (rows, 64): column sums over each row's tokens, which come in pages of 32 through a table. Two stages of asynchronous copies; each
 // of the four warps reads what all of them copied.
@@ -67,6 +69,7 @@ __global__ void sum_pages(float* out, const float* pages, const int32_t* table, 
       if (t % 4 == 0) ptx::shuffle(sum, 0);                // a place where warps overtake each other
     }
   }
+  if (bug == Bug::overlapping_rows && threadIdx.x == 0 && row + 1 < rows) out[(row + 1) * kWidth] = 0;   // another block's
   ptx::barrier();
   if (half) stage[column] = sum;
   ptx::barrier();
@@ -252,7 +255,7 @@ int main(int argc, char** argv) {
   cuda::use_device(0);
   if (argc > 1) {                                          // races [bug]
     Bug bug = Bug::none;
-    for (int i = 0; i < 9; ++i)
+    for (int i = 0; i < 10; ++i)
       if (argc > 2 && std::string(argv[2]) == kNames[i]) bug = static_cast<Bug>(i);
     small = true;
     for (auto copies : {emu::Copies::lazy, emu::Copies::eager}) {
@@ -267,6 +270,7 @@ int main(int argc, char** argv) {
   caught(Bug::early_prefetch, nullptr);
   caught(Bug::grid_barrier_without_wait, nullptr);
   caught(Bug::missing_syncwarp, nullptr);
+  caught(Bug::overlapping_rows, nullptr);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)   // those end the process themselves
   caught(Bug::dropped_row_guard, "past the end of an allocation of 3840 bytes");
   caught(Bug::short_row_guard, "past the end of an allocation of");

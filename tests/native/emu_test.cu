@@ -102,7 +102,7 @@ void barriers_test() {
   good = true;
   for (int i = 0; i < 256; ++i) good &= out[static_cast<size_t>(i)] == i / 64 * 100 + 63 - i % 64;
   expect("named barriers", good);
-  out = run(200 * 32, poison, {200, 32, 128});
+  out = run(40 * 32, poison, {40, 32, 128});
   good = true;
   for (int32_t v : out) good &= v == 1;
   expect("shared memory is NaN at the start of each block", good);
@@ -176,7 +176,8 @@ __global__ void atomics(uint32_t* out, float* sum, int32_t* largest) {
   ptx::atomic_add(sum, 0.5f);
   ptx::atomic_max(largest, -static_cast<int32_t>(i) - 5);
   ptx::atomic_add(largest + 1, -1);
-  while (ptx::atomic_cas(out + 2, i, i + 1) != i) ptx::syncwarp(1u << ptx::lane()), ptx::threadfence();
+  while (ptx::atomic_cas(out + 2, i, i + 1) != i) {        // in turn, whatever the order
+  }
   const uint32_t ticket = ptx::atomic_inc(out + 3, 6);
   ptx::atomic_add(out + 4 + ticket, 1u);
   ptx::barrier();
@@ -192,34 +193,30 @@ __global__ void in_turn(int32_t* out, uint32_t* turn, int rounds) {   // residen
   }
 }
 void atomics_test() {
-  // Threads that count up in a loop go by their number, which only one block at a time, forward or random, can promise to end.
-  const auto order = emu::options().order;
   const uint32_t blocks = 6, threads = 64, n = blocks * threads;
-  if (order == emu::Order::random) {
-    Array<float> sum(std::vector<float>{0});
-    Array<int32_t> largest(std::vector<int32_t>{-1000000, 0});
-    Array<uint32_t> out(std::vector<uint32_t>(16 + n, 0));
-    cuda::Stream stream;
-    cuda::launch(stream, atomics, {blocks, threads, 4, cuda::Mode::resident}, out.data, sum.data, largest.data);
-    stream.wait();
-    const auto o = out.get();
-    uint32_t most = 0;
-    bool once = true;
-    for (uint32_t i = 0; i < n; ++i) most = std::max(most, i * 2654435761u), once &= o[16 + i] == 1;
-    bool tickets = o[3] == n % 7;
-    for (uint32_t i = 0; i < 7; ++i) tickets &= o[4 + i] == n / 7 + (i < n % 7);
-    expect("atomic_add of uint32, global and shared", o[0] == n && once && !o[12]);
-    expect("atomic_add of float and int32", sum.get()[0] == 0.5f * n && largest.get()[1] == -static_cast<int32_t>(n));
-    expect("atomic_max", o[1] == most && largest.get()[0] == -5);
-    expect("atomic_cas", o[2] == n);
-    expect("atomic_inc wraps", tickets);
-  }
+  Array<float> sum(std::vector<float>{0});
+  Array<int32_t> largest(std::vector<int32_t>{-1000000, 0});
+  Array<uint32_t> out(std::vector<uint32_t>(16 + n, 0));
+  cuda::Stream stream;
+  cuda::launch(stream, atomics, {blocks, threads, 4, cuda::Mode::resident}, out.data, sum.data, largest.data);
+  stream.wait();
+  const auto o = out.get();
+  uint32_t most = 0;
+  bool once = true;
+  for (uint32_t i = 0; i < n; ++i) most = std::max(most, i * 2654435761u), once &= o[16 + i] == 1;
+  bool tickets = o[3] == n % 7;
+  for (uint32_t i = 0; i < 7; ++i) tickets &= o[4 + i] == n / 7 + (i < n % 7);
+  expect("atomic_add of uint32, global and shared", o[0] == n && once && !o[12]);
+  expect("atomic_add of float and int32", sum.get()[0] == 0.5f * n && largest.get()[1] == -static_cast<int32_t>(n));
+  expect("atomic_max", o[1] == most && largest.get()[0] == -5);
+  expect("atomic_cas", o[2] == n);
+  expect("atomic_inc wraps", tickets);
   Array<uint32_t> turn(std::vector<uint32_t>{0});
-  const auto out = run<int32_t>(64, in_turn, {5, 64, 0, cuda::Mode::resident}, turn.data, 2);
+  const auto turns = run<int32_t>(64, in_turn, {5, 64, 0, cuda::Mode::resident}, turn.data, 2);
   int32_t want = 0;
   for (int i = 0; i < 10; ++i) want = want * 3 + i % 5;
   bool good = true;
-  for (int32_t v : out) good &= v == want;
+  for (int32_t v : turns) good &= v == want;
   expect("acquire and release between resident blocks", good);
 }
 
@@ -483,6 +480,13 @@ __global__ void wrong(int32_t* out, Wrong what) {
     case Wrong::no_wait: break;
   }
 }
+__global__ void one_too_few(uint32_t* counter) {           // a grid barrier for one block more than there is
+  if (threadIdx.x == 0) {
+    ptx::red_release_add(counter, 1);
+    ptx::spin_until_ge(counter, gridDim.x + 1);
+  }
+  ptx::barrier();
+}
 void faults_test() {
 #if defined(__SANITIZE_THREAD__)
   return;                                                  // threads that are dropped where they stand leave the sanitizer in disorder
@@ -494,6 +498,9 @@ void faults_test() {
   };
   must_fault("a deadlock", {"deadlock", "threads 0-31: wait in barrier (tests/native/emu_test.cu:", "threads 32-63: wait in named_barrier_sync (", "block (0,0,0)"},
              with(Wrong::deadlock));
+  Array<uint32_t> counter(std::vector<uint32_t>{0});
+  must_fault("a grid barrier that never opens", {"deadlock", "threads 0: wait in spin_until_ge (tests/native/emu_test.cu:", "until 3 is 4", "block (2,0,0)", "threads 1-63: wait in barrier"},
+             [&](cuda::StreamHandle stream) { cuda::launch(stream, one_too_few, {3, 64, 0, cuda::Mode::resident}, counter.data); });
   must_fault("two collectives at once", {"different instructions", "shuffle", "ballot", "emu_test.cu:"}, with(Wrong::mixed));
   must_fault("a warp at two barriers", {"different instructions", "barrier at tests/native/emu_test.cu:"}, with(Wrong::diverged));
   must_fault("a shuffle from a lane that takes no part", {"shuffle: lane 0 reads lane 9"}, with(Wrong::inactive_lane));
@@ -662,6 +669,17 @@ void errors_test() {
     cuda::Stream s;
     emu::fail_next("cudaStreamSynchronize", cudaErrorIllegalAddress);
     expect("f65 a kernel's error", says(error_of([&] { s.wait(); }), "DEVICE: ", "cudaErrorIllegalAddress"));
+    {
+      const size_t before = emu::live_objects();
+      Array<char>* held = nullptr;
+      emu::reset();
+      held = new Array<char>(100);
+      cuda::Stream other;
+      emu::fail_next("cudaStreamSynchronize", cudaErrorIllegalAddress);
+      error_of([&] { s.wait(); });
+      delete held;
+      expect("f65 memory is given back after it", emu::live_objects() == before + 1);
+    }
     expect("f65 stays", says(error_of([&] { s.wait(); }), "DEVICE: ", "cudaErrorIllegalAddress") &&
                             says(error_of([] { cuda::allocate(1); }), "DEVICE: ", "cudaErrorIllegalAddress"));
     emu::reset();

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -85,9 +87,27 @@ class CudaOps : public Ops {
     if (workspace_bytes()) workspace_ = allocate(workspace_bytes());
   }
 
+  int64_t available_bytes() const override { return free_memory(); }
+
   std::string description() const override {
     return info_.name + ", sm_" + std::to_string(info_.architecture) + ", " + std::to_string(info_.memory_bytes >> 20) + " MiB, " +
            (cublaslt_ ? cublaslt_->description() : "products by jvlm");
+  }
+
+  bool replays() const override { return true; }
+  void replay(uint64_t key, const std::function<void()>& work) override {
+    Graph& graph = graphs_[key];
+    if (!graph) {
+      graph.begin(stream_);
+      try {
+        work();
+      } catch (...) {
+        graph.drop(stream_);
+        throw;
+      }
+      graph.end(stream_);
+    }
+    graph.launch(stream_);
   }
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
@@ -196,6 +216,7 @@ class CudaOps : public Ops {
   const DeviceInfo info_;
   const Stream stream_;
   Queue queue_;
+  std::map<uint64_t, Graph> graphs_;
   std::vector<void*> blocks_;
   std::vector<char> row_;
   char* staging_ = nullptr;

@@ -176,12 +176,13 @@ void launch_kernel(StreamHandle stream, const void* kernel, const Shape& shape, 
   // Beyond 48 KiB a kernel must ask.
   if (shape.shared_bytes > 48 * 1024)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)), "giving a kernel shared memory");
-  static const int architecture = [] {
+  bool overlapping = false;                                // what no card below sm_90 has
+  if (shape.mode == Mode::overlapping) {
     int device = 0, major = 0;
     check(cudaGetDevice(&device), "asking for the card");
     check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking for the architecture");
-    return major * 10;
-  }();
+    overlapping = major >= 9;
+  }
   cudaLaunchAttribute attribute{};
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid, config.blockDim = shape.block;
@@ -192,7 +193,7 @@ void launch_kernel(StreamHandle stream, const void* kernel, const Shape& shape, 
     attribute.id = cudaLaunchAttributeCooperative;
     attribute.val.cooperative = 1;
     config.numAttrs = 1;
-  } else if (shape.mode == Mode::overlapping && architecture >= 90) {
+  } else if (overlapping) {
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.numAttrs = 1;

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "ops/cuda/device.h"
@@ -26,6 +27,7 @@ void launch_kernel(StreamHandle stream, const void* kernel, const Shape& shape, 
 // launch(stream, kernel, {grid, block, shared_bytes}, arguments...). Arguments are copied when this is called.
 template <class... P, class... A>
 void launch(StreamHandle stream, void (*kernel)(P...), const Shape& shape, A&&... args) {
+  static_assert((std::is_trivially_copyable_v<P> && ...), "a kernel's arguments are plain values");
   std::tuple<P...> values(std::forward<A>(args)...);
   std::apply(
       [&](P&... value) {

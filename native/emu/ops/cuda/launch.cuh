@@ -1,6 +1,7 @@
 // The names of native/ops/cuda/launch.cuh, which says what they do, for g++.
 #pragma once
 #include <tuple>
+#include <type_traits>
 
 #include "emu/cuda_runtime.h"
 #include "emu/simt.h"
@@ -21,6 +22,7 @@ struct Shape {
 
 template <class... P, class... A>
 void launch(StreamHandle stream, void (*kernel)(P...), const Shape& shape, A&&... args) {
+  static_assert((std::is_trivially_copyable_v<P> && ...), "a kernel's arguments are plain values");
   emu::Launch l;
   l.grid = shape.grid, l.block = shape.block, l.shared_bytes = shape.shared_bytes;
   l.resident = shape.mode == Mode::resident, l.overlapping = shape.mode == Mode::overlapping;

@@ -104,7 +104,7 @@ public final class EngineLoop implements AutoCloseable {
         Blueprint blueprint = checkpoint.blueprint();
         Limits limits = Limits.of(blueprint.spec(), blueprint.tiling(), precision, context, sequences);
         String spec = blueprint.spec().toText();
-        checkMemory(Engine.plan(device, spec, limits), memoryLimit);
+        checkMemory(Engine.plan(device, spec, limits), device, memoryLimit);
         Engine engine = load(checkpoint.manifest(), device, spec, limits, blueprint.spec().decoder().vocabulary(), progress);
         EngineLoop loop = new EngineLoop(checkpoint, limits, queue, engine);
         loop.thread.start();
@@ -132,12 +132,13 @@ public final class EngineLoop implements AutoCloseable {
         return Engine.live();
     }
 
-    private static void checkMemory(Map<String, Long> plan, long limit) {
+    /** The caller's limit holds on every device; a device with memory of its own is asked for it by native code. */
+    private static void checkMemory(Map<String, Long> plan, String device, long limit) {
         long needed = plan.values().stream().mapToLong(Long::longValue).sum();
         // Of the container, where there is one.
         long machine = ((com.sun.management.OperatingSystemMXBean) java.lang.management.ManagementFactory.getOperatingSystemMXBean())
                 .getTotalMemorySize();
-        long most = limit > 0 ? limit : machine;
+        long most = limit > 0 ? limit : device.equals("cpu") ? machine : Long.MAX_VALUE;
         if (needed > most) {
             throw new JvlmException(
                     JvlmException.Code.CAPACITY,

@@ -125,6 +125,29 @@ class EngineLoopTest {
     }
 
     @Test
+    void f63_aCardWithTooLittleMemoryIsToldWithBothNumbers() {
+        // 60,000 sequences of 256 tokens: over the emulated card's 8 GiB.
+        assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), "emu", "bf16", 256, 60_000, 8, 0, (done, all) -> {}))
+                .isInstanceOf(JvlmException.class)
+                .hasMessageMatching("The model needs \\d+ MiB of the device's memory and \\d+ MiB are free; choose .*")
+                .extracting("code")
+                .isEqualTo(JvlmException.Code.CAPACITY);
+        assertThat(EngineLoop.live()).isZero();
+    }
+
+    @Test
+    void f62_whatADeviceCannotDoIsRefusedWithTheRemedy() {
+        for (String[] wanted : new String[][] {{"emu", "float32", "bf16"}, {"cuda:0", "bf16", "driver"}, {"tpu", "bf16", "cuda:0"}}) {
+            assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), wanted[0], wanted[1], 256, 2, 8, 0, (done, all) -> {}))
+                    .isInstanceOf(JvlmException.class)
+                    .hasMessageContaining(wanted[2])
+                    .hasMessageContaining("cpu")
+                    .extracting("code")
+                    .isEqualTo(JvlmException.Code.DEVICE);
+        }
+    }
+
+    @Test
     void aPromptAsLongAsTheContextIsAnsweredWithOneToken() {
         try (EngineLoop loop = open(Checkpoint.open(folder))) {
             int empty = loop.prepare(Request.of(Part.text("x")), piece -> {}).sequence.prompt.length - 1;

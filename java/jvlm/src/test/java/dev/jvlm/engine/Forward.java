@@ -42,12 +42,21 @@ public final class Forward implements AutoCloseable {
     public static Forward open(Checkpoint checkpoint, String device, String precision, int context, int visionRows) {
         ModelSpec spec = checkpoint.blueprint().spec();
         int vocabulary = spec.decoder().vocabulary();
-        int pages = (context + PAGE_TOKENS - 1) / PAGE_TOKENS;
-        Limits limits = new Limits(
-                precision, pages, PAGE_TOKENS, 1, STEP_TOKENS, Math.max(visionRows, ENCODE_TILES * spec.rowsPerTile()), ENCODE_TILES,
-                context);
+        Limits limits = limits(spec, precision, context, visionRows);
         return new Forward(
                 Engine.open(device, spec.toText(), checkpoint.manifest().toText(), limits, vocabulary, null), limits, vocabulary);
+    }
+
+    private static Limits limits(ModelSpec spec, String precision, int context, int visionRows) {
+        int pages = (context + PAGE_TOKENS - 1) / PAGE_TOKENS;
+        return new Limits(
+                precision, pages, PAGE_TOKENS, 1, STEP_TOKENS, Math.max(visionRows, ENCODE_TILES * spec.rowsPerTile()), ENCODE_TILES,
+                context);
+    }
+
+    /** The limits that {@link #open} would open an engine with, as native code reads them. */
+    public static String limitsText(ModelSpec spec, String precision, int context, int visionRows) {
+        return limits(spec, precision, context, visionRows).toText();
     }
 
     /** Engines that are open in this process. */

@@ -48,7 +48,7 @@ final class FamilyGoldens {
     private double mostBound;
 
     /** One case, ready to be run. */
-    private record Ready(String as, JsonNode json, Forced forced) {}
+    record Ready(String as, JsonNode json, Forced forced) {}
 
     FamilyGoldens(Path family, Path images, Checkpoint checkpoint, String device, Precision precision, Differences differences) {
         this.family = family;
@@ -96,7 +96,7 @@ final class FamilyGoldens {
         return cases.size();
     }
 
-    private Ready prepare(String as, JsonNode c) throws IOException {
+    Ready prepare(String as, JsonNode c) throws IOException {
         Tiling tiling = checkpoint.blueprint().tiling();
         GridTiler tiler = new GridTiler(tiling.tileSize());
         List<Image> pictures = new ArrayList<>();

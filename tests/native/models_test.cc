@@ -1,0 +1,231 @@
+// Recorded cases of small models through the boundary, on a machine without Java: the answer's ids are fed one by one, the logits of every step
+// lie within the case's bound of what was recorded, and the id with the highest is the recorded one where the margin is more than twice that.
+//
+//   models_test DEVICE FOLDER FAMILY...      FOLDER: tests/gpu/models, whose README.md says what its files hold
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine/limits.h"
+#include "include/jvlm.h"
+#include "model/spec.h"
+
+using namespace jvlm;
+namespace fs = std::filesystem;
+
+namespace {
+
+int cases = 0, failures = 0;
+
+std::string text_of(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  if (!in || text.str().empty()) throw std::runtime_error(file.string() + " cannot be read");
+  return text.str();
+}
+
+// ---- weights: made as weights/tiny/README.md says -----------------------------------------------------------------------------------------
+constexpr uint64_t kGamma = 0x9E3779B97F4A7C15u;
+
+uint64_t split_mix(uint64_t x) {
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+  return x ^ x >> 31;
+}
+
+void make_weights(const fs::path& family, const fs::path& to) {
+  std::istringstream in(text_of(family / "weights.txt"));
+  std::string word, file, name;
+  uint64_t seed;
+  in >> word >> seed;
+  std::map<std::string, std::vector<char>> files;
+  size_t offset, count;
+  int exponent, shift;
+  double add;
+  while (in >> file >> offset >> count >> exponent >> shift >> add >> name) {
+    uint64_t key = 0xCBF29CE484222325u;
+    for (char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+    key ^= seed * kGamma;
+    std::vector<char>& bytes = files[file];
+    if (bytes.size() < offset + 2 * count) bytes.resize(offset + 2 * count);
+    const double step = std::ldexp(1.0, -exponent);
+    for (size_t i = 0; i < count; ++i) {
+      const int b = static_cast<int8_t>(split_mix(key + (i + 1) * kGamma) >> 56);
+      const float value = static_cast<float>(shift == 0 ? (2 * b + 1) * step : add + (b >> shift) * step);
+      uint32_t bits;
+      std::memcpy(&bits, &value, 4);
+      const auto half = static_cast<uint16_t>(bits >> 16);
+      std::memcpy(bytes.data() + offset + 2 * i, &half, 2);
+    }
+  }
+  if (files.empty() || !in.eof()) throw std::runtime_error("weights.txt cannot be read");
+  for (const auto& [name_of, bytes] : files) {
+    std::ofstream out(to / name_of, std::ios::binary);
+    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    if (!out) throw std::runtime_error("the weights cannot be written");
+  }
+}
+
+std::string manifest_in(const fs::path& family, const fs::path& files) {
+  std::istringstream in(text_of(family / "manifest.txt"));
+  std::string all;
+  for (std::string line; std::getline(in, line);) {
+    size_t file = 0;
+    for (int tabs = 0; tabs < 5; ++tabs) file = line.find('\t', file) + 1;
+    all += line.substr(0, file) + (files / line.substr(file)).string() + "\n";
+  }
+  return all;
+}
+
+// ---- cases ----------------------------------------------------------------------------------------------------------------------------------
+struct Recorded {
+  int32_t id = 0;
+  double margin = 0;
+  std::vector<std::pair<int32_t, double>> logits;
+};
+
+struct Case {
+  std::string name;
+  int32_t tiles = 0, size = 0, rows_per_tile = 0;
+  double bound = 0;
+  std::vector<uint8_t> rgb;
+  std::vector<int32_t> token, row;
+  std::vector<Recorded> steps;
+};
+
+// Runs of pixels: n < 128 and n + 1 pixels as they are, or n >= 128 and one that stands n - 126 times.
+void unpack(const std::string& packed, size_t bytes, std::vector<uint8_t>& rgb) {
+  const size_t end = rgb.size() + bytes;
+  for (size_t i = 0; i < packed.size() && rgb.size() < end;) {
+    const auto n = static_cast<unsigned char>(packed[i++]);
+    const size_t times = n < 128 ? 1 : n - 126u, pixels = n < 128 ? n + 1u : 1;
+    if (i + 3 * pixels > packed.size()) break;
+    for (size_t t = 0; t < times; ++t) rgb.insert(rgb.end(), packed.begin() + static_cast<std::ptrdiff_t>(i), packed.begin() + static_cast<std::ptrdiff_t>(i + 3 * pixels));
+    i += 3 * pixels;
+  }
+  if (rgb.size() != end) throw std::runtime_error("a tile has not the size that it should have");
+}
+
+std::vector<Case> read_cases(const fs::path& folder, const fs::path& family) {
+  std::istringstream in(text_of(family / "cases.txt"));
+  std::vector<Case> all;
+  std::string word;
+  while (in >> word) {
+    Case c;
+    size_t n;
+    in >> c.name >> word >> c.tiles >> word >> c.size >> word >> c.rows_per_tile >> word >> c.bound;
+    for (int32_t t = 0; t < c.tiles; ++t) {
+      in >> word;
+      unpack(text_of(folder / word), static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3, c.rgb);
+    }
+    in >> word >> n;
+    c.token.resize(n), c.row.resize(n);
+    for (size_t i = 0; i < n; ++i) in >> c.token[i] >> c.row[i];
+    in >> word >> n;
+    c.steps.resize(n);
+    for (Recorded& s : c.steps) {
+      size_t ids;
+      in >> s.id >> s.margin >> ids;
+      s.logits.resize(ids);
+      for (auto& [id, logit] : s.logits) in >> id >> logit;
+    }
+    if (!in || word != "steps") throw std::runtime_error("cases.txt cannot be read");
+    all.push_back(c);
+  }
+  return all;
+}
+
+// ---- a sequence -----------------------------------------------------------------------------------------------------------------------------
+// One sequence's tokens into the engine; its logits where `want` says so.
+std::vector<float> feed(Engine* engine, const Limits& limits, int32_t vocabulary, const int32_t* token, const int32_t* row, int32_t n, int32_t past, bool want) {
+  std::vector<int32_t> page;                               // out of order on purpose
+  for (int32_t p = 0; p * limits.page_tokens < past + n; ++p) page.push_back(limits.pages - 1 - p);
+  const int32_t start[] = {0, n}, page_start[] = {0, static_cast<int32_t>(page.size())}, last = n - 1, length = past + n;
+  submit(engine, n, token, row, 1, start, &past, &length, page_start, page.data(), want, &last);
+  int32_t id = 0;
+  collect(engine, &id);
+  if (!want) return {};
+  const float* from = logits(engine);
+  return {from, from + vocabulary};
+}
+
+void check(const Case& c, size_t step, const std::vector<float>& got, double& worst) {
+  const Recorded& s = c.steps[step];
+  for (const auto& [id, logit] : s.logits) {
+    const double off = std::fabs(got[static_cast<size_t>(id)] - logit);
+    worst = std::max(worst, std::isnan(off) ? INFINITY : off / c.bound);
+    if (!(off <= c.bound)) {
+      ++failures;
+      std::printf("FAIL %s step %zu: the logit of id %d is %.6g, recorded %.6g, bound %.3g\n", c.name.c_str(), step, id, static_cast<double>(got[static_cast<size_t>(id)]), logit, c.bound);
+    }
+  }
+  const auto best = static_cast<int32_t>(std::max_element(got.begin(), got.end()) - got.begin());
+  if (s.margin > 2 * c.bound && best != s.id) {
+    ++failures;
+    std::printf("FAIL %s step %zu: id %d instead of %d, recorded margin %.4g\n", c.name.c_str(), step, best, s.id, s.margin);
+  }
+}
+
+void run(Engine* engine, const Limits& limits, int32_t vocabulary, const Case& c) {
+  for (int32_t first = 0; first < c.tiles; first += limits.encode_tiles) {
+    const int32_t n = std::min(limits.encode_tiles, c.tiles - first);
+    encode(engine, c.rgb.data() + static_cast<size_t>(first) * static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3, n, c.size, c.size, first * c.rows_per_tile);
+  }
+  const auto tokens = static_cast<int32_t>(c.token.size());
+  std::vector<float> got;
+  int32_t past = 0;
+  while (past < tokens) {
+    const int32_t n = std::min(limits.step_tokens, tokens - past);
+    got = feed(engine, limits, vocabulary, c.token.data() + past, c.row.data() + past, n, past, past + n == tokens);
+    past += n;
+  }
+  double worst = 0;
+  size_t demanded = 0;
+  for (size_t step = 0; step < c.steps.size(); ++step) {
+    check(c, step, got, worst);
+    demanded += c.steps[step].margin > 2 * c.bound;
+    const int32_t none = -1;
+    if (step + 1 < c.steps.size()) got = feed(engine, limits, vocabulary, &c.steps[step].id, &none, 1, past++, true);
+  }
+  ++cases;
+  std::printf("%s: %zu steps, worst logit at %.3f of the bound %.3g, best id demanded in %zu\n", c.name.c_str(), c.steps.size(), worst, c.bound, demanded);
+}
+
+}  // namespace
+
+int main(int count, char** argument) {
+  if (count < 4) {
+    std::printf("usage: models_test DEVICE FOLDER FAMILY...\n");
+    return 64;
+  }
+  const fs::path folder = argument[2];
+  std::string made = (fs::temp_directory_path() / "jvlm-models-XXXXXX").string();
+  if (!mkdtemp(made.data())) return 1;
+  try {
+    for (int i = 3; i < count; ++i) {
+      const fs::path family = folder / argument[i];
+      make_weights(family, made);
+      const std::string spec = text_of(family / "spec.txt"), limits = text_of(family / "limits.txt");
+      const int32_t vocabulary = parse_spec(spec).decoder.vocabulary;
+      Engine* engine = open(argument[1], spec.c_str(), manifest_in(family, made).c_str(), limits.c_str(), nullptr);
+      for (const Case& c : read_cases(folder, family)) run(engine, parse_limits(limits), vocabulary, c);
+      close(engine);
+    }
+    if (live_engines() != 0) ++failures, std::printf("FAIL an engine lives on\n");
+  } catch (const std::exception& e) {
+    ++failures;
+    std::printf("FAIL %s\n", e.what());
+  }
+  fs::remove_all(made);
+  std::printf("models on %s: %d cases, %d failures\n", argument[1], cases, failures);
+  return failures || !cases;
+}
