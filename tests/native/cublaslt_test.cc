@@ -214,6 +214,11 @@ void backend() {
   make_reference_ops(Dtype::bf16)->matmul(o.want, o.x, {o.plain.tensor().data, nullptr, Dtype::bf16, w.n, w.k}, nullptr, Act::none);
   test::compare("through the backend", o.got, o.want, 72, 1);
   expect("33 rows are the library's", fake->products == before + 1);
+  ops->matmul(out, x, w, nullptr, Act::gelu);
+  ops->download(o.got.tensor().data, out.data, out.bytes());
+  make_reference_ops(Dtype::bf16)->matmul(o.want, o.x, {o.plain.tensor().data, nullptr, Dtype::bf16, w.n, w.k}, nullptr, Act::gelu);
+  test::compare("what the library does not take", o.got, o.want, 72, 1);
+  expect("erf GELU is our own product's", fake->products == before + 1);
 }
 
 // Which library is found, or why none.
