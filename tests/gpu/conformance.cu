@@ -405,7 +405,7 @@ __global__ void mma_kernel(uint32_t* out, const uint32_t* in, const uint32_t* st
 // Multiples of 1/8 below 8, exact in both types and in every sum; integers where they are integers. Halves of a word by sign, exponent, fraction.
 uint32_t element(int kind, uint32_t i, bool exact) {
   if (kind == 2) return mixed(i) & 0xff;
-  if (!exact) return kind == 0 ? (mixed(i) & 0x80ffu) | 0x3f00u : (mixed(i) & 0x87ffu) | 0x3800u;   // bf16 0.5 ... 2, f16 0.5 ... 1 with sign
+  if (!exact) return kind == 0 ? (mixed(i) & 0x80ffu) | 0x3f00u : (mixed(i) & 0x87ffu) | 0x3800u;   // 0.5 ... 2 with sign
   const int v = static_cast<int>(mixed(i) % 127) - 63;
   const float x = static_cast<float>(v) / 8;
   uint32_t bits;

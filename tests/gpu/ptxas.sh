@@ -2,7 +2,8 @@
 # What each kernel takes of a multiprocessor, held against tests/gpu/ptxas-budget.txt. Needs nvcc, no GPU.
 #   tests/gpu/ptxas.sh [--write] [ARCHITECTURE...]     default: 80 86 89 90 120
 # More registers, spilled bytes or stack than the budget says, and a kernel without a budget, fail; --write makes what was measured the budget
-# of these architectures. PTXAS_OUT: folder of the compiler's reports; NVCC, JOBS.
+# of these architectures, registers rounded up to the eight that a multiprocessor gives them out in.
+# PTXAS_OUT: folder of the compiler's reports; FILES="gemm matvec": these alone; NVCC, JOBS.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
@@ -16,6 +17,11 @@ architectures=("$@")
 command -v "$nvcc" >/dev/null || { echo "ptxas: there is no nvcc; put it into PATH or name it in NVCC" >&2; exit 69; }
 mkdir -p "$out"
 measured=$out/measured.txt
+files=(native/ops/cuda/*.cu)
+if [[ -n ${FILES-} ]]; then
+    files=()
+    for name in $FILES; do files+=("native/ops/cuda/$name.cu"); done
+fi
 : >"$measured"
 
 compile() { # FILE ARCHITECTURE
@@ -25,13 +31,13 @@ compile() { # FILE ARCHITECTURE
 export -f compile
 export out nvcc
 for a in "${architectures[@]}"; do
-    for file in native/ops/cuda/*.cu; do echo "$file $a"; done
+    for file in "${files[@]}"; do echo "$file $a"; done
 done | xargs -P "${JOBS:-1}" -L 1 bash -c 'compile "$1" "$2"' compile || { echo "ptxas: a kernel does not compile" >&2; exit 1; }
 
 # One line a kernel: architecture, registers, bytes spilled (stored and loaded), bytes of stack, file, name without its parameters. Anonymous
 # namespaces carry a number of the compiler's, which is dropped.
 for a in "${architectures[@]}"; do
-    for file in native/ops/cuda/*.cu; do
+    for file in "${files[@]}"; do
         name=$(basename "$file" .cu)
         awk -v a="$a" -v file="$name" '
             /Compiling entry function/ { split($0, part, "\047"); kernel = part[2] }
@@ -45,10 +51,14 @@ done | c++filt | sed -E 's/\(anonymous namespace\)::|_GLOBAL__N__[0-9a-zA-Z_]*::
 # C75xx: the compiler gave up an optimisation that the kernel counts on.
 if grep -hE 'C75[0-9]{2}' "$out"/*.sm_*.txt; then echo "ptxas: the compiler warns (above)" >&2; exit 1; fi
 
+names=$(for file in "${files[@]}"; do basename "$file" .cu; done | paste -sd' ')
 if [[ $write ]]; then
     {
         grep '^#' "$budget" 2>/dev/null || echo "# architecture, registers, bytes spilled, bytes of stack, file, kernel: at most so much (tests/gpu/ptxas.sh)"
-        { grep -v '^#' "$budget" 2>/dev/null | grep -vE "^sm_($(IFS='|'; echo "${architectures[*]}")) " || true; cat "$measured"; } | sort
+        {
+            grep -v '^#' "$budget" 2>/dev/null | grep -vE "^sm_($(IFS='|'; echo "${architectures[*]}")) [0-9]+ [0-9]+ [0-9]+ (${names// /|}) " || true
+            awk '{ $2 = int(($2 + 7) / 8) * 8; print }' "$measured"
+        } | sort
     } >"$out/budget.new"
     mv "$out/budget.new" "$budget"
     echo "ptxas: budgets of $(wc -l <"$measured") kernels written"

@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# Everything that a machine with an NVIDIA GPU can tell, in one command; needs no network and no Java.
+#   tests/gpu/run.sh [PART...]        parts, in this order where none is named:
+#     build        native/ with nvcc for this card (without oneDNN), then every architecture of a release, held against ptxas-budget.txt
+#     conformance  one vector a PTX wrapper against conformance.txt; writes the card's own
+#     ops          every operation against `reference`
+#     models       recorded models through the boundary, on cuda:0
+#     sanitizer    compute-sanitizer: memcheck, racecheck, synccheck, initcheck
+#     bench        kernels beside ceilings of the same run; PyTorch and transformers beside them (peers.py)
+# Continues after a part that fails; exit status 1 says so. Results lie under tests/gpu/out, the few that matter also in $OUT where that is set. Once
+# conformance, ops and models have passed for these kernels on this card, in one command or several, LEDGER.md and conformance.txt are among
+# them, to be copied over the committed ones. A part is ended after PART_SECONDS (480).
+#   JVLM_GPU_DRY=1   the same parts on the emulation, as far as they go, on a machine without a GPU
+#   JVLM_GPU_ONLY=1  do not compile for the other architectures
+#   BUILD, NVCC, JOBS
+set -uo pipefail
+export LC_ALL=C
+cd "$(dirname "$0")/../.."
+all=(build conformance ops models sanitizer bench)
+parts=("$@")
+((${#parts[@]})) || parts=("${all[@]}")
+for part in "${parts[@]}"; do
+    [[ " ${all[*]} " == *" $part "* ]] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 64; }
+done
+dry=${JVLM_GPU_DRY-}
+mkdir -p tests/gpu/out
+out=$PWD/tests/gpu/out
+jobs=${JOBS:-$(nproc)}
+limit=${PART_SECONDS:-480}
+export OMP_WAIT_POLICY=passive PYTHONUNBUFFERED=1
+if [[ $dry ]]; then
+    build=${BUILD:-tests/gpu/out/build-emu} device=emu
+    card="the emulation" driver=none architecture=80
+else
+    build=${BUILD:-tests/gpu/out/build} device=cuda:0
+    export PATH=$PATH:/usr/local/cuda/bin
+    if ! query=$(nvidia-smi --id=0 --query-gpu=name,driver_version,compute_cap --format=csv,noheader); then
+        echo "gpu: nvidia-smi shows no card: ${query:-it is not there}. JVLM_GPU_DRY=1 runs the parts on the emulation" >&2
+        exit 69
+    fi
+    IFS=, read -r card driver architecture <<<"$query"
+    driver=${driver# } architecture=${architecture//[ .]/}
+fi
+today=$(date -u +%F)
+commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+export JVLM_BACKENDS=$PWD/$build/backends
+[[ $build != /* ]] || export JVLM_BACKENDS=$build/backends
+echo "gpu: $card, driver $driver, sm_$architecture, $today, commit $commit"
+
+need() { # PROGRAM: built, or built now
+    [[ -x $build/$1 ]] || build_programs
+}
+
+build_programs() {
+    local options=(-DCMAKE_BUILD_TYPE=Release)
+    local targets=(conformance kernels_bench models_test)
+    if [[ $dry ]]; then
+        targets+=(kernels_test jvlm_emu emu_test)
+    else
+        targets+=(kernels_card_test jvlm_cuda)
+        options+=(-DJVLM_CUDA=ON -DJVLM_EMU=OFF "-DJVLM_CUDA_ARCHITECTURES=$architecture-real")
+        [[ -z ${NVCC-} ]] || options+=("-DCMAKE_CUDA_COMPILER=$NVCC")
+    fi
+    cmake -S native -B "$build" "${options[@]}" && cmake --build "$build" -j"$jobs" --target "${targets[@]}"
+}
+
+part_build() {
+    local status=0 architectures=(80 86 89 90 120)
+    build_programs || status=1
+    if [[ $dry ]] && ! command -v "${NVCC:-nvcc}" >/dev/null; then
+        echo "dry: no nvcc, so no budgets"
+        return $status
+    fi
+    [[ -z ${JVLM_GPU_ONLY-} ]] || architectures=("$architecture")
+    PTXAS_OUT=$out/ptxas JOBS=$jobs tests/gpu/ptxas.sh "${architectures[@]}" || status=1
+    cp "$out/ptxas/measured.txt" "$out/ptxas.txt" || status=1
+    return $status
+}
+
+part_conformance() {
+    need tests/gpu/conformance || return
+    local status=0 head="$card, driver $driver, $today"
+    [[ ! $dry ]] || head="emulated, not yet confirmed on hardware"
+    "$build/tests/gpu/conformance" tests/gpu/conformance.txt || status=1
+    "$build/tests/gpu/conformance" "$out/conformance.card.txt" --write "$head" || status=1
+    if [[ $dry ]]; then
+        "$build/tests/emu_test" || status=1
+    else # twice the same, or something hangs on timing
+        "$build/tests/gpu/conformance" "$out/conformance.card.txt" || status=1
+    fi
+    return $status
+}
+
+part_ops() {
+    if [[ $dry ]]; then # all groups are ctest's kernels_test; here those that are quick
+        need tests/kernels_test || return
+        for group in norms small_ones; do "$build/tests/kernels_test" $group || return; done
+    else
+        need tests/gpu/kernels_card_test || return
+        "$build/tests/gpu/kernels_card_test"
+    fi
+}
+
+part_models() {
+    need tests/models_test || return
+    "$build/tests/models_test" "$device" tests/gpu/models h2ovl-0.8b h2ovl-2b
+}
+
+part_sanitizer() {
+    if [[ $dry ]]; then
+        echo "dry: compute-sanitizer runs on a card only; ctest runs emu_bugs and emu_race_* in its place"
+        return
+    fi
+    need tests/gpu/kernels_card_test || return
+    need tests/models_test || return
+    command -v compute-sanitizer >/dev/null || { echo "there is no compute-sanitizer"; return 1; }
+    local status=0 tool name seconds
+    check() { # TOOL NAME SECONDS PROGRAM...
+        tool=$1 name=$2 seconds=$3
+        shift 3
+        if timeout "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 9 "$@" >"$out/$tool-$name.log" 2>&1; then
+            echo "$tool, $name: clean"
+        else
+            status=1
+            echo "$tool, $name: status $?"
+            tail -25 "$out/$tool-$name.log"
+        fi
+    }
+    # The small models run every kernel that an answer needs. The seconds add up to less than a part has.
+    local conformance=("$build/tests/gpu/conformance" "$out/conformance.sanitizer.txt" --write sanitizer)
+    local ops=$build/tests/gpu/kernels_card_test models=("$build/tests/models_test" cuda:0 tests/gpu/models h2ovl-2b)
+    check memcheck conformance 30 "${conformance[@]}"
+    check memcheck small_ones 30 "$ops" small_ones
+    check memcheck norms 40 "$ops" norms
+    check memcheck models 90 "${models[@]}"
+    check racecheck conformance 30 "${conformance[@]}"
+    check racecheck models 90 "${models[@]}"
+    check synccheck conformance 30 "${conformance[@]}"
+    check synccheck models 60 "${models[@]}"
+    check initcheck conformance 20 "${conformance[@]}"
+    check initcheck small_ones 30 "$ops" small_ones
+    return $status
+}
+
+part_bench() {
+    need tests/gpu/kernels_bench || return
+    local status=0
+    if [[ $dry ]]; then
+        "$build/tests/gpu/kernels_bench" --small "$commit" "$today" "$driver" >"$out/kernels.json" || status=1
+        python3 -c "import ast; ast.parse(open('tests/gpu/peers.py').read())" || status=1
+    else
+        # PyTorch brings cuBLAS where the toolkit's is not installed.
+        local blas
+        blas=$(python3 -c 'import glob, nvidia, os
+print(*[f for p in nvidia.__path__ for f in sorted(glob.glob(os.path.join(p, "*", "lib", "libcublas.so.*")))][-1:])' 2>/dev/null || true)
+        [[ -z $blas || -n ${JVLM_CUBLAS-} ]] || export JVLM_CUBLAS=$blas LD_LIBRARY_PATH=${blas%/*}:${LD_LIBRARY_PATH-}
+        "$build/tests/gpu/kernels_bench" "$commit" "$today" "$driver" >"$out/kernels.json" || status=1
+        if python3 -c 'import torch, transformers' 2>/dev/null; then
+            python3 tests/gpu/peers.py --out "$out/peers.json" --commit "$commit" --kernels "$out/kernels.json" || status=1
+        else
+            echo "peers: there is no PyTorch with transformers here: not run"
+            status=1
+        fi
+    fi
+    python3 -m json.tool "$out/kernels.json" >/dev/null || status=1
+    return $status
+}
+
+# Each part is a process of its own, so that its limit ends all that it started.
+if [[ ${GPU_PART-} ]]; then
+    "part_$GPU_PART"
+    exit
+fi
+# What a part's success is a success of: these kernels on this card.
+stamp=$({ cat native/ops/cuda/*.* native/ops/cuda/ptx/*; echo "$card $driver"; } | sha256sum)
+failed=()
+for part in "${parts[@]}"; do
+    rm -f "$out/$part.passed"
+    begin=$SECONDS
+    echo "==== $part"
+    GPU_PART=$part timeout --kill-after=10 "$limit" bash "$0" "$part" 2>&1 | grep --line-buffered -v '^gpu: ' | tee "$out/$part.log"
+    if ((PIPESTATUS[0] == 0)); then
+        echo "$stamp" >"$out/$part.passed"
+        echo "==== $part: passed, $((SECONDS - begin)) s"
+    else
+        failed+=("$part")
+        echo "==== $part: FAILED, $((SECONDS - begin)) s"
+    fi
+done
+passed=()
+for part in "${all[@]}"; do [[ "$(cat "$out/$part.passed" 2>/dev/null)" != "$stamp" ]] || passed+=("$part"); done
+rm -f "$out/LEDGER.md" "$out/conformance.txt"
+if [[ -z $dry && " ${passed[*]} " == *" conformance ops models "* ]]; then
+    cp "$out/conformance.card.txt" "$out/conformance.txt"
+    cmake -DCONFIRM="${passed[*]}" -DCARD="$card, driver $driver" -DDATE="$today" -DTO="$out/LEDGER.md" -P tests/gpu/ledger.cmake
+    echo "gpu: copy LEDGER.md and conformance.txt to tests/gpu/ and commit them"
+fi
+if [[ -n ${OUT-} ]]; then
+    for file in LEDGER.md conformance.txt kernels.json peers.json ptxas.txt; do [[ ! -e $out/$file ]] || cp "$out/$file" "$OUT/"; done
+    tar -C "$out" -czf "$OUT/logs.tar.gz" $(cd "$out" && ls -- *.log)
+fi
+((${#failed[@]} == 0)) || { echo "gpu: failed: ${failed[*]}"; exit 1; }
