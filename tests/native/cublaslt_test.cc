@@ -13,23 +13,6 @@
 #include "fake_cublaslt.h"
 #include "ops/cuda/cuda_ops.h"
 
-#if __has_include(<cublasLt.h>)
-#include <cublasLt.h>
-
-// Declared as NVIDIA declares it: enums passed as int, opaque handles as pointers, the same sizes and places.
-namespace {
-namespace lt = jvlm::cuda::lt;
-static_assert(lt::CUBLAS_STATUS_NOT_SUPPORTED == ::CUBLAS_STATUS_NOT_SUPPORTED && lt::CUBLAS_COMPUTE_32F == ::CUBLAS_COMPUTE_32F);
-static_assert(lt::CUDA_R_32F == ::CUDA_R_32F && lt::CUDA_R_16BF == ::CUDA_R_16BF && lt::CUBLAS_OP_N == ::CUBLAS_OP_N && lt::CUBLAS_OP_T == ::CUBLAS_OP_T);
-static_assert(lt::CUBLASLT_MATRIX_LAYOUT_COLS == ::CUBLASLT_MATRIX_LAYOUT_COLS && lt::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE == ::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE);
-static_assert(sizeof(lt::Algo) == sizeof(cublasLtMatmulAlgo_t) && sizeof(lt::HeuristicResult) == sizeof(cublasLtMatmulHeuristicResult_t));
-static_assert(offsetof(lt::HeuristicResult, workspace) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize));
-static_assert(offsetof(lt::HeuristicResult, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));
-static_assert(sizeof(cublasLtEpilogue_t) == 4 && sizeof(cublasComputeType_t) == 4 && sizeof(cudaDataType_t) == 4 && sizeof(cublasStatus_t) == 4);
-static_assert(sizeof(cublasLtHandle_t) == 8 && sizeof(cublasLtMatmulDesc_t) == 8 && sizeof(cublasLtMatrixLayout_t) == 8);
-}  // namespace
-#endif
-
 using namespace jvlm;
 using namespace jvlm::cuda;
 using test::Buffer;
@@ -130,6 +113,23 @@ void chosen_once() {
   fake->float_bias_on_bf16 = true;
 }
 
+// A plan serves every product of its kind, each with its own weights, bias and output.
+void another_bias() {
+  CublasLt lt(90);
+  Operands one(32, 24, 72, Dtype::f32), two(32, 24, 72, Dtype::f32);
+  two.bias.random(99), two.plain.random(98);
+  for (int64_t r = 0; r < 24; ++r)
+    for (int64_t c = 0; c < 72; ++c) two.packed.set(r, c, two.plain.get(r, c));
+  const auto reference = make_reference_ops(Dtype::bf16);
+  for (Operands* o : {&one, &two}) {
+    End end;
+    end.bias = o->bias.floats();
+    expect("taken", lt.product(queue(), o->got, o->x, o->weights(), end, workspace.data()));
+    reference->matmul(o->want, o->x, {o->plain.tensor().data, nullptr, Dtype::bf16, 24, 72}, end.bias, Act::none);
+    test::compare(o == &one ? "the first bias" : "another bias", o->got, o->want, 72, 1);
+  }
+}
+
 void declined() {
   CublasLt lt(90);
   Operands o(32, 24, 72, Dtype::f32), half(32, 24, 72, Dtype::bf16);
@@ -214,6 +214,11 @@ void backend() {
   make_reference_ops(Dtype::bf16)->matmul(o.want, o.x, {o.plain.tensor().data, nullptr, Dtype::bf16, w.n, w.k}, nullptr, Act::none);
   test::compare("through the backend", o.got, o.want, 72, 1);
   expect("33 rows are the library's", fake->products == before + 1);
+  ops->matmul(out, x, w, nullptr, Act::gelu);
+  ops->download(o.got.tensor().data, out.data, out.bytes());
+  make_reference_ops(Dtype::bf16)->matmul(o.want, o.x, {o.plain.tensor().data, nullptr, Dtype::bf16, w.n, w.k}, nullptr, Act::gelu);
+  test::compare("what the library does not take", o.got, o.want, 72, 1);
+  expect("erf GELU is our own product's", fake->products == before + 1);
 }
 
 // Which library is found, or why none.
@@ -248,6 +253,7 @@ int main(int count, char** argument) {
   if (!fake) return test::report("cublaslt");
   products();
   chosen_once();
+  another_bias();
   declined();
   failed();
   buckets();

@@ -67,7 +67,6 @@ CublasLt::CublasLt(int architecture) : workspace_(architecture >= 90 ? 32 << 20 
 }
 
 CublasLt::~CublasLt() {
-  plans_.clear();
   if (handle_) lt_.cublasLtDestroy(handle_);
 }
 

@@ -1,6 +1,6 @@
 // The part of cuBLASLt's C interface that cublaslt.cc uses, declared by hand: neither a header nor a library of NVIDIA's is needed to build. The
 // names of the constants are NVIDIA's. CublasLtConstantsTest reads them out of this file and compares them with the Bytedeco presets; where
-// cublasLt.h can be found, cublaslt_test.cc compares values, sizes and signatures with it.
+// cublasLt.h can be found, cublaslt_header.cc compares values, sizes and signatures with it.
 #pragma once
 #include <cstddef>
 #include <cstdint>

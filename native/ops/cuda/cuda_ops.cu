@@ -20,6 +20,9 @@ using namespace cuda;
 // Pinned memory on the way to the card and back. Two halves in turn: one is filled while the other is read.
 constexpr int64_t kHalf = 4 << 20;
 
+// A block of a fused product takes the norm of every row for itself: of more rows than these that is more to read than its weights.
+constexpr int64_t kFusedNormRows = 4;
+
 class CudaOps : public Ops {
  public:
   CudaOps(int device, Dtype act, bool cublaslt) : info_(use_device(device)) {
@@ -143,13 +146,13 @@ class CudaOps : public Ops {
     product(out, x, w, end);
   }
   void norm_matmul(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, const float* bias, Act act) override {
-    if (x.rows > kMatvecRows) return Ops::norm_matmul(out, x, normed, n, w, bias, act);
+    if (x.rows > kFusedNormRows) return Ops::norm_matmul(out, x, normed, n, w, bias, act);
     End end;
     end.bias = bias, end.act = act;
     matvec(queue_, out, x, &n, w, end);
   }
   void norm_matmul_gate(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, Act act) override {
-    if (x.rows > kMatvecRows) return Ops::norm_matmul_gate(out, x, normed, n, w, act);
+    if (x.rows > kFusedNormRows) return Ops::norm_matmul_gate(out, x, normed, n, w, act);
     End end;
     end.kind = End::gate, end.act = act;
     matvec(queue_, out, x, &n, w, end);

@@ -282,9 +282,9 @@ void start(const Queue& queue, GemmParams& p, bool int8, bool gate) {
 
 void gemm(const Queue& queue, Tensor out, Tensor x, const Matrix& w, const End& end) {
   const bool int8 = w.dtype == Dtype::i8, gate = end.kind == End::gate;
-  GemmParams p{static_cast<const uint16_t*>(x.data), w.data, x.stride, weight_stride(w.k), static_cast<int32_t>(x.rows),
-               static_cast<int32_t>(gate ? w.n / 2 : w.n), static_cast<int32_t>(w.k), 0, 0, out.stride * size_of(out.dtype) % 16 == 0 && reinterpret_cast<uintptr_t>(out.data) % 16 == 0,
-               EndParams(out, w, end)};
+  const bool wide = out.stride * size_of(out.dtype) % 16 == 0 && reinterpret_cast<uintptr_t>(out.data) % 16 == 0;
+  GemmParams p{static_cast<const uint16_t*>(x.data), w.data, x.stride, weight_stride(w.k), static_cast<int32_t>(x.rows), static_cast<int32_t>(gate ? w.n / 2 : w.n),
+               static_cast<int32_t>(w.k), 0, 0, wide, EndParams(out, w, end)};
   if (p.rows == 0 || p.outputs == 0) return;
   switch (choose_tile(x.rows, w.n, queue.multiprocessors)) {
     case 0: return start<128, 128, 3>(queue, p, int8, gate);

@@ -19,6 +19,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import tools.jackson.databind.JsonNode;
@@ -35,6 +36,18 @@ class NanoTest {
     @ParameterizedTest
     @EnumSource(Precision.class)
     void samplesAreReadAsTheReferenceReadsThem(Precision precision) throws IOException {
+        reads("cpu", precision);
+    }
+
+    /** The CUDA kernels, emulated. */
+    @Tag("full")
+    @ParameterizedTest
+    @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
+    void samplesAreReadByTheKernelsToo(Precision precision) throws IOException {
+        reads("emu", precision);
+    }
+
+    private static void reads(String device, Precision precision) throws IOException {
         Checkpoint checkpoint = Checkpoint.open(NANO);
         JsonNode samples = new ObjectMapper().readTree(NANO.resolve("samples/samples.json").toFile()).path("samples");
         List<Forced> cases = new ArrayList<>();
@@ -46,7 +59,7 @@ class NanoTest {
         int demanded = 0;
         List<String> wrong = new ArrayList<>();
         double worst = 0;
-        try (Forward forward = Forced.open(checkpoint, "cpu", precision, cases)) {
+        try (Forward forward = Forced.open(checkpoint, device, precision, cases)) {
             for (int i = 0; i < cases.size(); i++) {
                 JsonNode sample = samples.get(i);
                 String as = sample.path("file").asString();
@@ -78,15 +91,15 @@ class NanoTest {
                     sameText++;
                 } else {
                     System.out.println(
-                            precision.label() + " reads " + as + " as '" + text + "' instead of '" + sample.path("greedy").asString() + "'");
+                            device + ", " + precision.label() + " reads " + as + " as '" + text + "' instead of '" + sample.path("greedy").asString() + "'");
                 }
                 if (precision == Precision.FLOAT32) {
                     assertThat(ids).as(as).isEqualTo(c.ids());
                 }
             }
         }
-        System.out.printf("nano, %s: %d of %d texts equal, worst logit %.2g of its bound, best id demanded in %d steps%n",
-                precision.label(), sameText, cases.size(), worst, demanded);
+        System.out.printf("nano, %s, %s: %d of %d texts equal, worst logit %.2g of its bound, best id demanded in %d steps%n",
+                device, precision.label(), sameText, cases.size(), worst, demanded);
         assertThat(wrong).isEmpty();
         assertThat(cases).hasSize(24);
         assertThat(sameText).isGreaterThanOrEqualTo(precision == Precision.FLOAT32 ? 24 : (int) Math.ceil(0.95 * 24));
