@@ -454,13 +454,12 @@ void split_of(float* room, Tensor qkv, const KvCache& c, int32_t heads, float sc
   const int64_t each = (length - begin + splits - 1) / splits;
   const int64_t from = std::min(length, begin + split * each), to = std::min(length, from + each);
 #ifdef JVLM_DOT_BF16
-  if constexpr (sizeof(T) == 2) {
+  if constexpr (sizeof(T) == 2)
     pairs_part(room + group * d, d + 2, d, row, group, size, scale, c.page_tokens, from, to,
                [&](int64_t j) { return slot<T>(c.k, c, step, s, kv, j); }, [&](int64_t j) { return slot<T>(c.v, c, step, s, kv, j); });
-    return;
-  }
+  else
 #endif
-  part<T>(room + group * d, room, c, group, scale, step, s, kv, from, to);
+    part<T>(room + group * d, room, c, group, scale, step, s, kv, from, to);
 }
 
 template <class T>

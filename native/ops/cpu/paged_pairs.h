@@ -55,18 +55,14 @@ struct Scores {
     std::memset(query, 0, static_cast<size_t>(size / 2 * heads) * 4);
     for (int64_t p = 0; p < size / 2; ++p)
       for (int g = 0; g < count; ++g) std::memcpy(query + p * heads + g, q + g * size + 2 * p, 4);
-    struct alignas(64) {
-      uint8_t palette = 1, start = 0, reserved[14] = {};
-      uint16_t bytes[16] = {};
-      uint8_t rows[16] = {};
-    } config;
+    TileConfig config;
     // 0 to 3 the scores of 64 keys, 4 and 6 whole chunks of keys and queries, 5 and 7 the last one.
     const int64_t last = size - (chunks - 1) * kChunk;
     for (int t = 0; t < 8; ++t) {
       config.rows[t] = static_cast<uint8_t>(t == 6 ? 16 : t == 7 ? last / 2 : 16);
       config.bytes[t] = static_cast<uint16_t>(t == 4 ? 64 : t == 5 ? last * 2 : heads * 4);
     }
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));
+    config.load();
   }
   ~Scores() { _tile_release(); }
 
@@ -85,47 +81,26 @@ struct Scores {
     _tile_zero(2);
     _tile_zero(3);
     const size_t stride = static_cast<size_t>(size) * 2;
-    for (int64_t c = 0; c + 1 < chunks; ++c) {
-      _tile_loadd(6, query + c * kChunk / 2 * heads, heads * 4);
-      _tile_loadd(4, rows(0) + c * kChunk, stride);
-      _tile_dpbf16ps(0, 4, 6);
-      ahead.step(16);
-      if (groups > 1) {
-        _tile_loadd(4, rows(1) + c * kChunk, stride);
-        _tile_dpbf16ps(1, 4, 6);
-      ahead.step(16);
-      }
-      if (groups > 2) {
-        _tile_loadd(4, rows(2) + c * kChunk, stride);
-        _tile_dpbf16ps(2, 4, 6);
-      ahead.step(16);
-      }
-      if (groups > 3) {
-        _tile_loadd(4, rows(3) + c * kChunk, stride);
-        _tile_dpbf16ps(3, 4, 6);
-      ahead.step(16);
-      }
+    // Tiles are named by literals, which no function could pass on.
+#define JVLM_SCORE(group, key_tile, query_tile)                            \
+  if (groups > group) {                                                    \
+    _tile_loadd(key_tile, rows(group) + c * kChunk, stride);               \
+    _tile_dpbf16ps(group, key_tile, query_tile);                           \
+    ahead.step(16);                                                        \
+  }
+#define JVLM_CHUNK(key_tile, query_tile)                                   \
+  _tile_loadd(query_tile, query + c * kChunk / 2 * heads, heads * 4);      \
+  JVLM_SCORE(0, key_tile, query_tile)                                      \
+  JVLM_SCORE(1, key_tile, query_tile)                                      \
+  JVLM_SCORE(2, key_tile, query_tile)                                      \
+  JVLM_SCORE(3, key_tile, query_tile)
+    int64_t c = 0;
+    for (; c + 1 < chunks; ++c) {
+      JVLM_CHUNK(4, 6)
     }
-    const int64_t c = chunks - 1;
-    _tile_loadd(7, query + c * kChunk / 2 * heads, heads * 4);
-    _tile_loadd(5, rows(0) + c * kChunk, stride);
-    _tile_dpbf16ps(0, 5, 7);
-    ahead.step(16);
-    if (groups > 1) {
-      _tile_loadd(5, rows(1) + c * kChunk, stride);
-      _tile_dpbf16ps(1, 5, 7);
-      ahead.step(16);
-    }
-    if (groups > 2) {
-      _tile_loadd(5, rows(2) + c * kChunk, stride);
-      _tile_dpbf16ps(2, 5, 7);
-      ahead.step(16);
-    }
-    if (groups > 3) {
-      _tile_loadd(5, rows(3) + c * kChunk, stride);
-      _tile_dpbf16ps(3, 5, 7);
-      ahead.step(16);
-    }
+    JVLM_CHUNK(5, 7)
+#undef JVLM_CHUNK
+#undef JVLM_SCORE
     _tile_stored(0, score, heads * 4);
     if (groups > 1) _tile_stored(1, score + 16 * heads, heads * 4);
     if (groups > 2) _tile_stored(2, score + 32 * heads, heads * 4);
