@@ -14,30 +14,16 @@
 #include <string>
 #include <vector>
 
+#include "array.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/sm80.cuh"
 
 using namespace jvlm;
+using test::Array;
 
 namespace {
 
 using Words = std::vector<uint32_t>;
-
-template <class T>
-struct Array {
-  explicit Array(size_t n) : size(n), data(static_cast<T*>(cuda::allocate(static_cast<int64_t>(n * sizeof(T))))) {}
-  explicit Array(const std::vector<T>& v) : Array(v.size()) { cuda::upload_now(data, v.data(), static_cast<int64_t>(size * sizeof(T))); }
-  ~Array() { cuda::release(data); }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  std::vector<T> get() const {
-    std::vector<T> v(size);
-    cuda::download_now(v.data(), data, static_cast<int64_t>(size * sizeof(T)));
-    return v;
-  }
-  size_t size;
-  T* data;
-};
 
 // Runs a kernel over n words that start as 0xdddddddd and gives them.
 template <class... P, class... A>

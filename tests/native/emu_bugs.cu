@@ -16,11 +16,13 @@
 #include <string>
 #include <vector>
 
+#include "array.h"
 #include "check.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/sm80.cuh"
 
 using namespace jvlm;
+using test::Array;
 
 namespace {
 
@@ -125,20 +127,6 @@ __global__ void turn_round(float* out, Bug bug) {
   if (bug != Bug::missing_syncwarp) ptx::syncwarp();
   out[threadIdx.x] = s[threadIdx.x ^ 31];
 }
-
-template <class T>
-struct Array {
-  explicit Array(size_t n) : size(n), data(static_cast<T*>(cuda::allocate(static_cast<int64_t>(n * sizeof(T))))) {}
-  explicit Array(const std::vector<T>& v) : Array(v.size()) { cuda::upload_now(data, v.data(), static_cast<int64_t>(size * sizeof(T))); }
-  ~Array() { cuda::release(data); }
-  std::vector<T> get() const {
-    std::vector<T> v(size);
-    cuda::download_now(v.data(), data, static_cast<int64_t>(size * sizeof(T)));
-    return v;
-  }
-  size_t size;
-  T* data;
-};
 
 bool small = false;                                        // for ThreadSanitizer, whose threads are dear
 
