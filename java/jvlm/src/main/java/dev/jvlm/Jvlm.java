@@ -22,6 +22,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 
 /**
  * A vision-language model in this process. Thread-safe: requests of all threads share the model's steps. Blocking calls may be made on
@@ -48,9 +49,10 @@ public final class Jvlm implements AutoCloseable {
 
     private Jvlm(Checkpoint checkpoint, Options options) {
         this.checkpoint = checkpoint;
-        String name = deviceName(options);
-        this.device = name + " (" + EngineLoop.devices().get(name) + "), " + options.precision().label();
-        this.memoryPlan = memoryPlan(checkpoint.blueprint(), options);
+        Map<String, String> devices = EngineLoop.devices(); // once: it opens every device
+        String name = deviceName(options, () -> devices);
+        this.device = name + " (" + devices.get(name) + "), " + options.precision().label();
+        this.memoryPlan = EngineLoop.memoryPlan(checkpoint.blueprint(), name, options.precision().label(), options.context(), options.sequences());
         this.loop = EngineLoop.open(checkpoint, name, options.precision().label(), options.context(), options.sequences(), options.queue(),
                 options.memoryLimit(), options.progress());
         this.closed = new AtomicBoolean();
@@ -81,7 +83,7 @@ public final class Jvlm implements AutoCloseable {
 
     /** Bytes by part (weights, cache, ...) that opening such a model would take; nothing is taken and no weights need be there. */
     public static Map<String, Long> memoryPlan(Blueprint blueprint, Options options) {
-        return EngineLoop.memoryPlan(blueprint, deviceName(options), options.precision().label(), options.context(), options.sequences());
+        return EngineLoop.memoryPlan(blueprint, deviceName(options, EngineLoop::devices), options.precision().label(), options.context(), options.sequences());
     }
 
     /** The devices of this machine, name to description, best first. */
@@ -90,8 +92,8 @@ public final class Jvlm implements AutoCloseable {
     }
 
     /** A named device is never replaced: what cannot be had is refused, with its reason, by whoever opens it. */
-    private static String deviceName(Options options) {
-        return options.device().equals("auto") ? EngineLoop.devices().keySet().iterator().next() : options.device();
+    private static String deviceName(Options options, Supplier<Map<String, String>> devices) {
+        return options.device().equals("auto") ? devices.get().keySet().iterator().next() : options.device();
     }
 
     /** For tests, which free what a forgotten model leaves. */
