@@ -54,8 +54,7 @@ struct CublasLt::Plan {
 };
 
 CublasLt::CublasLt(int architecture) : workspace_(architecture >= 90 ? 32 << 20 : 4 << 20) {
-  for (const char* name : kNames)
-    if (open(name)) return;
+  // A folder that the user names is not replaced by what else lies on the machine.
   const char* folder = std::getenv("JVLM_CUBLASLT");
   if (folder && *folder) {
     for (const char* name : kNames)
@@ -63,6 +62,8 @@ CublasLt::CublasLt(int architecture) : workspace_(architecture >= 90 ? 32 << 20 
     throw device_error("The folder that JVLM_CUBLASLT names holds no libcublasLt.so.13, libcublasLt.so.12 or libcublasLt.so that can be used" +
                        (unusable_.empty() ? std::string() : " (" + unusable_ + ")") + "; name the folder of cuBLAS 12 or newer, or unset JVLM_CUBLASLT");
   }
+  for (const char* name : kNames)
+    if (open(name)) return;
   description_ = "products by jvlm (" + (unusable_.empty() ? "cuBLASLt was not found" : unusable_) + ")";
 }
 

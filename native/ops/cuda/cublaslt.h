@@ -1,7 +1,6 @@
-// Products by NVIDIA's cuBLASLt, which is opened at run time and may be absent: our own gemm() serves then. Looked for in this order, the first
-// that can be used is taken: libcublasLt.so.13, libcublasLt.so.12, libcublasLt.so as the loader finds them (LD_LIBRARY_PATH, the
-// system's folders), then the same three names in the folder that JVLM_CUBLASLT names. A folder that is named and asked, and holds none that
-// can be used, is an error.
+// Products by NVIDIA's cuBLASLt, which is opened at run time and may be absent: our own gemm() serves then. Looked for as libcublasLt.so.13,
+// libcublasLt.so.12, libcublasLt.so, the first that can be used is taken: in the folder that JVLM_CUBLASLT names and nowhere else, where it names one
+// (none there that can be used is an error), else where the loader looks (LD_LIBRARY_PATH, the system's folders).
 #pragma once
 #include <map>
 #include <memory>
