@@ -47,8 +47,11 @@ Counted count(const Spec& spec, const Limits& l, Ops& ops) {
   Trace trace;
   Taps taps(ops, trace);
   Arena vision, text;
-  Tensor x = vit.forward(ops, vision, nullptr, l.encode_tiles, taps);
-  connector.forward(ops, vision, Tensor(), x, l.encode_tiles, taps);
+  const VisionSpec& v = spec.vision;
+  const std::vector<Picture> largest(static_cast<size_t>(l.encode_tiles), {v.image, v.image, v.grid(), v.grid()});
+  const VisionInput input = place_pictures(ops, vision, v, largest, nullptr);
+  Tensor x = vit.forward(ops, vision, input, taps);
+  connector.forward(ops, vision, Tensor(), x, input, taps);
   StepInput in;
   in.step.tokens = l.step_tokens;
   in.logits_rows = l.sequences;
@@ -181,18 +184,21 @@ void EngineState::run(std::function<void()> job) {
   if (failure) std::rethrow_exception(failure);
 }
 
-void EngineState::encode(const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row) {
-  const int32_t size = spec_.vision.image;
-  if (height != size || width != size) throw request_error("A tile is " + std::to_string(size) + " x " + std::to_string(size) + " pixels");
+void EngineState::encode(const uint8_t* rgb, int32_t count, const int32_t* shape, int32_t first_row) {
+  // None is larger than the largest, so that so many fit everywhere.
   if (count < 1 || count > limits_.encode_tiles)
-    throw request_error("encode takes 1 to " + std::to_string(limits_.encode_tiles) + " tiles, not " + std::to_string(count));
+    throw request_error("encode takes 1 to " + std::to_string(limits_.encode_tiles) + " pictures, not " + std::to_string(count));
+  const std::vector<Picture> pictures = read_pictures(spec_.vision, shape, count);
   const int64_t rows = static_cast<int64_t>(count) * spec_.rows_per_tile();
-  if (first_row < 0 || first_row + rows > limits_.vision_rows) throw request_error("The tiles do not fit into the vision buffer");
+  if (first_row < 0 || first_row + rows > limits_.vision_rows) throw request_error("The pictures do not fit into the vision buffer");
+  int64_t bytes = 0;
+  for (const Picture& p : pictures) bytes += 3LL * p.height * p.width;
   run([&] {
-    ops_->upload(tiles_, rgb, 3LL * count * height * width);
+    ops_->upload(tiles_, rgb, bytes);
     workspace_.rewind(0);
-    Tensor x = vit_->forward(*ops_, workspace_, tiles_, count, taps_);
-    connector_->forward(*ops_, workspace_, vision_.slice(first_row, rows), x, count, taps_);
+    const VisionInput in = place_pictures(*ops_, workspace_, spec_.vision, pictures, tiles_);
+    Tensor x = vit_->forward(*ops_, workspace_, in, taps_);
+    connector_->forward(*ops_, workspace_, vision_.slice(first_row, rows), x, in, taps_);
   });
 }
 

@@ -11,13 +11,13 @@ Connector::Connector(const Spec& spec, Weights& weights, Dtype act) : spec_(spec
   down_bias_ = weights.vector("connector.down.bias", h);
 }
 
-void Connector::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, int32_t tiles, Taps& tap) const {
-  const int64_t rows = static_cast<int64_t>(tiles) * spec_.rows_per_tile();
+void Connector::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const VisionInput& in, Taps& tap) const {
+  const int64_t rows = static_cast<int64_t>(in.rows.count) * spec_.rows_per_tile();
   const int64_t mark = ws.mark();
   Tensor shuffled = ws.spread(act_, rows, 4LL * spec_.vision.hidden);
   Tensor mid = ws.spread(act_, rows, spec_.decoder.hidden);
   if (shuffled.data) {
-    ops.pixel_shuffle_norm(shuffled, x, tiles, spec_.vision.grid(), norm_);
+    ops.pixel_shuffle_norm(shuffled, x, in.rows.count, spec_.vision.grid(), norm_);
     ops.matmul(mid, shuffled, up_, up_bias_, Act::gelu);
     ops.matmul(out, mid, down_, down_bias_, Act::none);
     tap("connector", out);

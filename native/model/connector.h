@@ -1,5 +1,6 @@
 #pragma once
 #include "base/arena.h"
+#include "model/pictures.h"
 #include "model/spec.h"
 #include "model/taps.h"
 #include "model/weights.h"
@@ -11,8 +12,8 @@ class Connector {
  public:
   Connector(const Spec& spec, Weights& weights, Dtype act);
 
-  // x (B*tokens, h) float -> out (B*rows_per_tile, H) float.
-  void forward(Ops& ops, Arena& ws, Tensor out, Tensor x, int32_t tiles, Taps& tap) const;
+  // x (in.tokens(), h) float -> out (B*rows_per_tile, H) float.
+  void forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const VisionInput& in, Taps& tap) const;
 
  private:
   Spec spec_;

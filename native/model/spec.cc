@@ -46,6 +46,7 @@ Spec parse_spec(const std::string& text) {
   s.vision.layers = i32(lines, "vision.layers", 0, 1024);
   s.vision.patch = i32(lines, "vision.patch", 1, 256);
   s.vision.image = i32(lines, "vision.image", 1, 1 << 13);
+  s.vision.class_token = i32(lines, "vision.class_token", 0, 1);
   s.vision.norm = norm_kind(lines, "vision.norm");
   s.vision.eps = static_cast<float>(number(lines, "vision.eps"));
   s.vision.activation = activation(lines, "vision.activation");
@@ -64,9 +65,10 @@ Spec parse_spec(const std::string& text) {
   s.decoder.window = i32(lines, "decoder.window", 0, 1 << 24);
   s.decoder.context = i32(lines, "decoder.context", 1, 1 << 24);
   s.decoder.activation = activation(lines, "decoder.activation");
-  if (lines.size() != 25) throw model_format("The spec has " + std::to_string(lines.size()) + " lines, not 25");
+  if (lines.size() != 26) throw model_format("The spec has " + std::to_string(lines.size()) + " lines, not 26");
   if (s.vision.hidden != s.vision.heads * s.vision.head_size) throw model_format("vision.hidden is not heads times head_size");
   if (s.vision.image % s.vision.patch || s.vision.grid() % 2) throw model_format("vision.image is no even number of patches");
+  if (!s.vision.class_token) throw model_format("A pixel shuffle needs vision.class_token 1");
   if (s.decoder.heads % s.decoder.kv_heads) throw model_format("decoder.heads is no multiple of decoder.kv_heads");
   if (s.decoder.head_size % 2) throw model_format("decoder.head_size is odd");
   return s;

@@ -7,17 +7,17 @@
 
 namespace jvlm {
 
-// Keys: vision.hidden, .heads, .head_size, .mlp, .layers, .patch, .image (tile side in pixels), .norm (layer_norm | rms_norm), .eps,
-// .activation (gelu | gelu_tanh | silu), .mean (three numbers), .std (three)
+// Keys: vision.hidden, .heads, .head_size, .mlp, .layers, .patch, .image (most pixels a side; a tile has as many), .class_token (0 | 1), .norm
+// (layer_norm | rms_norm), .eps, .activation (gelu | gelu_tanh | silu), .mean (three numbers), .std (three)
 struct VisionSpec {
-  int32_t hidden = 0, heads = 0, head_size = 0, mlp = 0, layers = 0, patch = 0, image = 0;
+  int32_t hidden = 0, heads = 0, head_size = 0, mlp = 0, layers = 0, patch = 0, image = 0, class_token = 0;
   NormKind norm = NormKind::layer;
   float eps = 0;
   Act activation = Act::gelu;
   float mean[3] = {}, std[3] = {};
 
   int32_t grid() const { return image / patch; }
-  int32_t tokens() const { return 1 + grid() * grid(); }
+  int32_t tokens() const { return class_token + grid() * grid(); }   // of a whole grid; rows of the position table
 };
 
 // Key: connector.eps

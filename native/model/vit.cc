@@ -8,7 +8,7 @@ Vit::Vit(const VisionSpec& spec, Weights& weights, Dtype act) : spec_(spec), act
   const int64_t h = spec.hidden;
   patch_ = weights.matrix("vision.patch.weight", h, 3LL * spec.patch * spec.patch);
   patch_bias_ = weights.vector("vision.patch.bias", h);
-  class_ = weights.vector("vision.class", h);
+  class_ = spec.class_token ? weights.vector("vision.class", h) : nullptr;
   positions_ = weights.table("vision.positions", spec.tokens(), h);
   for (int32_t i = 0; i < spec.layers; ++i) {
     const std::string at = "vision." + std::to_string(i) + ".";
@@ -31,10 +31,11 @@ Vit::Vit(const VisionSpec& spec, Weights& weights, Dtype act) : spec_(spec), act
     w.scale2 = weights.optional(at + "scale2", h);
     layers_.push_back(w);
   }
+  norm_ = {spec.norm, weights.optional("vision.norm.weight", h), weights.optional("vision.norm.bias", h), spec.eps};
 }
 
-Tensor Vit::forward(Ops& ops, Arena& ws, const uint8_t* rgb, int32_t tiles, Taps& tap) const {
-  const int64_t rows = static_cast<int64_t>(tiles) * spec_.tokens();
+Tensor Vit::forward(Ops& ops, Arena& ws, const VisionInput& in, Taps& tap) const {
+  const int64_t rows = in.tokens();
   Tensor x = ws.tensor(Dtype::f32, rows, spec_.hidden);
   const int64_t mark = ws.mark();
   Scratch s;
@@ -43,20 +44,26 @@ Tensor Vit::forward(Ops& ops, Arena& ws, const uint8_t* rgb, int32_t tiles, Taps
   s.att = ws.spread(act_, rows, spec_.hidden);
   s.mid = ws.spread(act_, rows, spec_.mlp);
   if (x.data) {
-    ops.patch_embed(x, rgb, tiles, spec_.image, spec_.patch, patch_, patch_bias_, class_, positions_, spec_.mean, spec_.std);
+    ops.patch_embed(x, in.rgb, in.patches, spec_.patch, patch_, patch_bias_, class_, positions_, spec_.mean, spec_.std);
     tap("vision.embed", x);
     for (int32_t i = 0; i < spec_.layers; ++i) {
-      block(ops, layers_[static_cast<size_t>(i)], s, x, tiles);
+      block(ops, layers_[static_cast<size_t>(i)], s, x, in.rows);
       tap("vision", i, x);
+    }
+    if (norm_.weight) {
+      ops.norm(x, x, norm_);
+      tap("vision.out", x);
     }
   }
   ws.rewind(mark);
   return x;
 }
 
-void Vit::block(Ops& ops, const Layer& w, const Scratch& s, Tensor x, int32_t tiles) const {
+void Vit::block(Ops& ops, const Layer& w, const Scratch& s, Tensor x, const PictureRows& rows) const {
+  const int64_t h = spec_.hidden;
   ops.norm_matmul(s.qkv, x, s.normed, w.norm1, w.qkv, w.qkv_bias, Act::none);
-  ops.attention(s.att, s.qkv, tiles, spec_.tokens(), spec_.heads, spec_.head_size, 1.f / std::sqrt(static_cast<float>(spec_.head_size)));
+  ops.attention(s.att, s.qkv.columns(0, h), s.qkv.columns(h, h), s.qkv.columns(2 * h, h), rows, rows, spec_.heads, spec_.heads, spec_.head_size,
+                1.f / std::sqrt(static_cast<float>(spec_.head_size)));
   ops.matmul_add(x, s.att, w.out, w.out_bias, w.scale1);                                        // x += scale1 * (att W + b)
   ops.norm_matmul(s.mid, x, s.normed, w.norm2, w.up, w.up_bias, spec_.activation);
   ops.matmul_add(x, s.mid, w.down, w.down_bias, w.scale2);

@@ -2,19 +2,20 @@
 #include <vector>
 
 #include "base/arena.h"
+#include "model/pictures.h"
 #include "model/spec.h"
 #include "model/taps.h"
 #include "model/weights.h"
 
 namespace jvlm {
 
-// The vision transformer: tiles of bytes to hidden states, class token first (models of the InternViT shape).
+// The vision transformer: pictures' bytes to hidden states, each picture's class token first where there is one.
 class Vit {
  public:
   Vit(const VisionSpec& spec, Weights& weights, Dtype act);
 
-  // rgb (B, image, image, 3) on the device -> x (B*tokens, hidden) float, taken from ws.
-  Tensor forward(Ops& ops, Arena& ws, const uint8_t* rgb, int32_t tiles, Taps& tap) const;
+  // x (in.tokens(), hidden) float, taken from ws.
+  Tensor forward(Ops& ops, Arena& ws, const VisionInput& in, Taps& tap) const;
 
  private:
   struct Layer {
@@ -25,12 +26,13 @@ class Vit {
   struct Scratch {
     Tensor normed, qkv, att, mid;
   };
-  void block(Ops& ops, const Layer& w, const Scratch& s, Tensor x, int32_t tiles) const;
+  void block(Ops& ops, const Layer& w, const Scratch& s, Tensor x, const PictureRows& rows) const;
 
   VisionSpec spec_;
   Dtype act_;
   Matrix patch_;
   const float *patch_bias_, *class_, *positions_;
+  Norm norm_;                                             // after the last block; without weight: none
   std::vector<Layer> layers_;
 };
 

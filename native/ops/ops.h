@@ -1,7 +1,7 @@
 // The vocabulary: every operation that a model is written in, with its shapes. Three implementations: reference (obvious loops, sums in
 // double; tests only), cpu, cuda. Models know this page and nothing of what lies below it.
 //
-//   B tiles      G patches a side   T tokens of a step      S sequences      P tokens a page
+//   B pictures   G patches a side   T tokens of a step      S sequences      P tokens a page
 //   H heads      K key/value heads  D head size             L layers         V vocabulary
 //
 // Types. The residual stream, norms' weights, biases, logits and everything named `float` are float32. "act" is the type of what
@@ -49,11 +49,26 @@ struct Step {
   int32_t max_length = 0;                                 // largest past + new tokens
 };
 
+// Pictures of any sizes, one after the other: picture b has the rows start[b] ... start[b+1]-1 of a matrix.
+struct PictureRows {
+  int32_t count = 0;
+  const int32_t* start = nullptr;                         // count+1, on the device
+  int32_t most = 0;                                       // of one picture (host copy, for kernel choice and scratch)
+};
+
+// One token of a vision tower's input, on the device: the patch that it shows, or (right and below 0) the class token.
+struct Patch {
+  int64_t first = 0;                                      // byte of rgb where the patch's first pixel lies
+  int32_t pitch = 0;                                      // bytes from a row of the picture to the next
+  int32_t right = 0, below = 0;                           // pixels of the patch that lie in the picture; those beyond count as 0 after normalisation
+  int32_t position = 0;                                   // row of the position table
+};
+
 // What a backend must be able to hold at once; scratch is sized from it when the backend is made.
 struct Scratch {
   int64_t max_rows = 0;                                   // rows of the largest product
   int64_t max_inputs = 0, max_outputs = 0;                // columns of the widest product's input and output
-  int64_t max_tile_tokens = 0, max_tiles = 0;             // dense attention
+  int64_t max_tile_tokens = 0, max_tiles = 0;             // most queries or keys of a picture in dense attention; pictures
   int64_t max_sequences = 0, max_context = 0;             // paged attention
   int64_t max_heads = 0, max_head_size = 0;
   int64_t max_patch_inputs = 0;                           // columns of a patch
@@ -79,20 +94,23 @@ class Ops {
   virtual void replay(uint64_t key, const std::function<void()>& work) { work(); }
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
-  // rgb (B, size, size, 3) bytes -> out (B*(1+G*G), h) float; row 0 of a tile is class_token + positions[0], row 1 + R*G + C is the patch
-  // (R, C): W (h, 3*p*p; columns channel, y, x) * ((byte/255 - mean[c]) / std[c]) + bias + positions[1 + R*G + C].
-  virtual void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+  // Pixels in rgb (bytes, 3 a pixel) -> out (T, h) float, one row for each of `patches` (T): W (h, 3*p*p; columns channel, y, x) *
+  // ((byte/255 - mean[c]) / std[c]) + bias + positions[position], or class_token (null where there is none) + positions[position].
+  virtual void patch_embed(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const Matrix& w, const float* bias,
                            const float* class_token, const float* positions, const float mean[3], const float std[3]) = 0;
 
-  // Softmax attention of every token over all tokens of its tile. qkv (B*T, 3*H*D) act: q, k, v blocks, heads within. out (B*T, H*D) act.
-  virtual void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) = 0;
+  // Softmax attention of every query of a picture over all keys of the same picture, of which there is at least one. q, out (T, H*D),
+  // k, v (U, K*D) act, views of wider matrices if need be (columns of qkv); `queries` says which rows of q and out belong to which picture, `keys` which
+  // of k and v. Query head h reads key/value head h / (H/K).
+  virtual void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads,
+                         int32_t kv_heads, int32_t head_size, float scale) = 0;
 
   // Drops the class token, folds 2x2 patches into channels, normalises. x (B*(1+G*G), h) float -> out (B*(G/2)^2, 4h) act;
   // token t = r*(G/2) + c, channel ((e*2)+d)*h + ch = x[2r+e][2c+d][ch].
   virtual void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm) = 0;
 
   // ---- rows ---------------------------------------------------------------------------------------------------------------------
-  virtual void norm(Tensor out, Tensor x, const Norm& norm) = 0;                       // x (T, h) float -> out (T, h) act
+  virtual void norm(Tensor out, Tensor x, const Norm& norm) = 0;                       // x (T, h) float -> out (T, h) act, or float, then also x itself
   virtual void gather(Tensor out, Tensor x, const int32_t* row) = 0;                   // out[i] = x[row[i]], float
 
   // ---- products -----------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -191,16 +192,61 @@ cuda::End ends(cuda::End::Kind kind, Act act = Act::none) {
   return e;
 }
 
+// Attention over pictures; queries, keys: where each picture's rows start, and end. Where they are the same (a tower), q, k and v are columns of one matrix.
+void dense(const std::string& name, const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int32_t heads, int32_t kv_heads, int32_t size) {
+  const auto count = static_cast<int32_t>(queries.size()) - 1;
+  const int64_t q_rows = queries.back(), k_rows = keys.back(), width = int64_t{heads} * size, kv_width = int64_t{kv_heads} * size;
+  PictureRows of_queries{count, nullptr, 0}, of_keys{count, nullptr, 0};
+  double operations = 0;
+  for (size_t b = 0; b + 1 < queries.size(); ++b) {
+    const int32_t q = queries[b + 1] - queries[b], k = keys[b + 1] - keys[b];
+    of_queries.most = std::max(of_queries.most, q), of_keys.most = std::max(of_keys.most, k);
+    operations += 4.0 * of(q) * of(k) * of(width);
+  }
+  const Memory q_start(queries), k_start(keys);
+  of_queries.start = q_start.ints(), of_keys.start = k_start.ints();
+  const int64_t before = queries == keys ? width : 0;
+  const Turns apart(before ? 1 : 2 * q_rows * width), all(2 * k_rows * (before + 2 * kv_width)), out(2 * q_rows * width);
+  report("attention_dense", name + " " + std::to_string(of_queries.most) + " x " + std::to_string(of_keys.most) + " tokens " + std::to_string(heads) + "/" + std::to_string(kv_heads) + "x" + std::to_string(size),
+         of(4 * q_rows * width + 4 * k_rows * kv_width), operations, seconds([&](int i) {
+           const Tensor rows(all.at(i), Dtype::bf16, k_rows, before + 2 * kv_width), q = before ? rows.columns(0, width) : Tensor(apart.at(i), Dtype::bf16, q_rows, width);
+           cuda::attention_dense(queue, Tensor(out.at(i), Dtype::bf16, q_rows, width), q, rows.columns(before, kv_width), rows.columns(before + kv_width, kv_width), of_queries,
+                                 of_keys, heads, kv_heads, size, 1 / std::sqrt(static_cast<float>(size)));
+         }));
+}
+
+// Idefics2's: a picture of 980 x 980 and its four quarters, through the tower and one layer of the perceiver.
+void ragged() {
+  const int32_t whole = small ? 49 : 4900, quarter = small ? 6 : 1225, latents = 64;
+  std::vector<int32_t> patches{0}, queries{0}, keys{0};
+  for (int32_t n : {quarter, quarter, quarter, quarter, whole}) {
+    patches.push_back(patches.back() + n);
+    queries.push_back(queries.back() + latents);
+    keys.push_back(keys.back() + n + latents);
+  }
+  dense("5 pictures", patches, patches, small ? 2 : 16, small ? 2 : 16, 72);
+  dense("5 pictures", queries, keys, small ? 4 : 16, small ? 1 : 4, 96);
+}
+
 void vision(int32_t tiles) {
   const int32_t size = small ? 56 : 448, patch = 14, hidden = small ? 128 : 1024, heads = hidden / 64, mlp = 4 * hidden, grid = size / patch, tokens = 1 + grid * grid;
   const int64_t rows = int64_t{tiles} * tokens, patch_k = 3 * patch * patch, patches = int64_t{tiles} * grid * grid;
   const std::string of_tiles = std::to_string(tiles) + " tiles";
+  std::vector<int32_t> starts{0};
+  std::vector<Patch> shown;
+  for (int32_t tile = 0; tile < tiles; ++tile) {
+    starts.push_back((tile + 1) * tokens);
+    shown.push_back({});
+    for (int32_t t = 0; t < grid * grid; ++t)
+      shown.push_back({3LL * ((tile * size + t / grid * patch) * size + t % grid * patch), 3 * size, patch, patch, 1 + t});
+  }
+  const Memory tokens_shown(shown);
   {
     const Turns rgb(3LL * tiles * size * size), out(4 * rows * hidden);
-    const Memory w(2 * hidden * cuda::weight_stride(patch_k)), vector(4LL * hidden), positions(4LL * tokens * hidden), scratch(2 * patches * cuda::weight_stride(patch_k));
+    const Memory w(2 * hidden * cuda::weight_stride(patch_k)), vector(4LL * hidden), positions(4LL * tokens * hidden), scratch(2 * rows * cuda::weight_stride(patch_k));
     const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
     report("patch_embed", of_tiles, of(3LL * tiles * size * size + 2 * hidden * patch_k + 4LL * tokens * hidden + 4 * rows * hidden), 2.0 * of(patches * patch_k) * hidden, seconds([&](int i) {
-             cuda::patch_embed(queue, Tensor(out.at(i), Dtype::f32, rows, hidden), static_cast<const uint8_t*>(rgb.at(i)), tiles, size, patch, matrix(w.data, Dtype::bf16, hidden, patch_k),
+             cuda::patch_embed(queue, Tensor(out.at(i), Dtype::f32, rows, hidden), static_cast<const uint8_t*>(rgb.at(i)), static_cast<const Patch*>(tokens_shown.data), patch, matrix(w.data, Dtype::bf16, hidden, patch_k),
                                vector.floats(), vector.floats(), positions.floats(), mean, std, scratch.data);
            }));
   }
@@ -215,13 +261,7 @@ void vision(int32_t tiles) {
              cuda::pixel_shuffle_norm(queue, Tensor(shuffled.at(i), Dtype::bf16, patches / 4, 4LL * hidden), Tensor(x.at(i), Dtype::f32, rows, hidden), tiles, grid, norm);
            }));
   }
-  {
-    const Turns qkv(6 * rows * hidden), out(2 * rows * hidden);
-    report("attention_dense", of_tiles + " " + std::to_string(tokens) + " tokens " + std::to_string(heads) + "x64", of(rows * hidden * 8), 4.0 * tiles * of(tokens) * tokens * hidden,
-           seconds([&](int i) {
-             cuda::attention_dense(queue, Tensor(out.at(i), Dtype::bf16, rows, hidden), Tensor(qkv.at(i), Dtype::bf16, rows, 3LL * hidden), tiles, tokens, heads, 64, 0.125f);
-           }));
-  }
+  dense(of_tiles, starts, starts, heads, heads, 64);
   product("vision qkv", rows, 3 * hidden, hidden, ends(cuda::End::store));
   product("vision out", rows, hidden, hidden, ends(cuda::End::add));
   product("vision up", rows, mlp, hidden, ends(cuda::End::store, Act::gelu));
@@ -326,6 +366,7 @@ int run(int count, char** argument) {
   const Decoder tiny[] = {{"tiny", 192, 4, 2, 96, 256, 300}};
   vision(small ? 1 : 7);
   if (!small) vision(1);
+  ragged();
   for (const Decoder* d = small ? tiny : models; d != (small ? tiny + 1 : models + 2); ++d) {
     const int64_t prompt = small ? 40 : 7 * 256 + 64;
     connector(*d, small ? 24 : 7 * 256, small ? 512 : 4096);

@@ -1,6 +1,7 @@
 // A backend with memory of its own behind the tests' host memory: every operation copies its operands over, runs, and copies the results back.
 // On the way rows get the alignment that the backend asks for; what lies between them stays NaN, before and after.
 #pragma once
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -30,18 +31,26 @@ class Mirrored : public Ops {
     memory.back();
   }
 
-  void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
-                   const float* class_token, const float* positions, const float mean[3], const float std[3]) override {
-    const int64_t tokens = 1 + (size / patch) * (size / patch);
+  void patch_embed(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const Matrix& w, const float* bias, const float* class_token,
+                   const float* positions, const float mean[3], const float std[3]) override {
+    int64_t end = 0, rows = 0;                              // of the pixels and positions that are used: the memory ends there
+    for (const Patch* p = patches; p < patches + out.rows; ++p) {
+      if (p->below) end = std::max(end, p->first + int64_t{p->below - 1} * p->pitch + 3 * p->right);
+      rows = std::max<int64_t>(rows, p->position + 1);
+    }
     Rows o(*on_, out);
-    Bytes pixels(*on_, rgb, 3LL * tiles * size * size), b(*on_, bias, w.n * 4), c(*on_, class_token, w.n * 4), p(*on_, positions, tokens * w.n * 4);
+    Bytes pixels(*on_, rgb, end), tokens(*on_, patches, out.rows * static_cast<int64_t>(sizeof(Patch)));
+    Bytes b(*on_, bias, w.n * 4), c(*on_, class_token, w.n * 4), p(*on_, positions, rows * w.n * 4);
     Weights m(*on_, w);
-    on_->patch_embed(o.tensor, static_cast<uint8_t*>(pixels.data), tiles, size, patch, m.matrix, b.floats(), c.floats(), p.floats(), mean, std);
+    on_->patch_embed(o.tensor, static_cast<uint8_t*>(pixels.data), static_cast<Patch*>(tokens.data), patch, m.matrix, b.floats(), c.floats(), p.floats(), mean, std);
     o.back();
   }
-  void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) override {
-    Rows o(*on_, out), q(*on_, qkv);
-    on_->attention(o.tensor, q.tensor, tiles, tokens, heads, head_size, scale);
+  void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
+                 int32_t head_size, float scale) override {
+    Rows o(*on_, out), own_q(*on_, q), own_k(*on_, k), own_v(*on_, v);
+    Bytes q_start(*on_, queries.start, (queries.count + 1) * 4), k_start(*on_, keys.start, (keys.count + 1) * 4);
+    on_->attention(o.tensor, own_q.tensor, own_k.tensor, own_v.tensor, {queries.count, q_start.ints(), queries.most}, {keys.count, k_start.ints(), keys.most}, heads,
+                   kv_heads, head_size, scale);
     o.back();
   }
   void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& n) override {

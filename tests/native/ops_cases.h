@@ -1,6 +1,7 @@
 // One case list for every operation, run on a backend against `reference`: ops_test.cc on the CPU's instruction sets, kernels_test.cu on the
 // kernels.
 #pragma once
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -136,32 +137,60 @@ inline void norms(Pair& p) {
         }
 }
 
-inline void vision(Pair& p) {
-  const struct { int32_t tiles, size, patch, hidden; } shapes[] = {{1, 28, 14, 128}, {3, 56, 14, 72}, {2, 448, 14, 40}};
-  for (auto [tiles, size, patch, hidden] : shapes) {
-    const int32_t grid = size / patch, tokens = 1 + grid * grid;
-    std::vector<uint8_t> rgb(static_cast<size_t>(tiles) * static_cast<size_t>(size) * static_cast<size_t>(size) * 3);
+inline void patches(Pair& p) {
+  // Grids of 14x14 patches and how many pixels beside the last column and below the last row are missing.
+  struct Shape {
+    int32_t rows, cols, right, below;
+  };
+  const struct {
+    std::vector<Shape> pictures;
+    int32_t hidden, class_token;
+  } batches[] = {{{{2, 2, 0, 0}}, 128, 1},
+                 {{{4, 4, 0, 0}, {4, 4, 0, 0}, {4, 4, 0, 0}}, 72, 1},
+                 {{{32, 32, 0, 0}, {32, 32, 0, 0}}, 40, 1},
+                 {{{1, 1, 13, 13}}, 72, 0},
+                 {{{1, 5, 3, 0}, {3, 2, 0, 9}, {27, 27, 1, 13}, {1, 1, 0, 0}, {7, 13, 6, 2}}, 80, 0}};
+  for (const auto& batch : batches) {
+    const int32_t patch = 14, hidden = batch.hidden;
+    std::vector<Patch> tokens;
+    int32_t positions_used = 0;
+    int64_t bytes = 0;
+    for (const Shape& s : batch.pictures) {
+      const int32_t width = s.cols * patch - s.right, height = s.rows * patch - s.below;
+      if (batch.class_token) tokens.push_back({0, 0, 0, 0, positions_used++});
+      for (int32_t r = 0; r < s.rows; ++r)
+        for (int32_t c = 0; c < s.cols; ++c)
+          tokens.push_back({bytes + (int64_t{r} * patch * width + c * patch) * 3, 3 * width, std::min(patch, width - c * patch), std::min(patch, height - r * patch),
+                            (positions_used++ * 7) % 61});
+      bytes += int64_t{3} * width * height;
+    }
+    std::vector<uint8_t> rgb(static_cast<size_t>(bytes));
     for (size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<uint8_t>(i * 7919 >> 3);
     Weight w(p.act, hidden, 3LL * patch * patch, 1);
-    Buffer bias(Dtype::f32, 1, hidden), cls(Dtype::f32, 1, hidden), positions(Dtype::f32, tokens, hidden);
+    Buffer bias(Dtype::f32, 1, hidden), cls(Dtype::f32, 1, hidden), positions(Dtype::f32, std::max(61, positions_used), hidden);
     bias.random(2), cls.random(3), positions.random(4);
     const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
-    const int64_t rows = static_cast<int64_t>(tiles) * tokens;
-    Buffer got(Dtype::f32, rows, hidden), want(Dtype::f32, rows, hidden);
+    Buffer got(Dtype::f32, static_cast<int64_t>(tokens.size()), hidden), want(Dtype::f32, got.rows(), hidden);
     std::vector<char> memory;
     const Matrix own = p.ops->packed_bytes(p.act, w.matrix.n, w.matrix.k) ? packed(p, w.matrix, memory) : w.matrix;
-    p.ops->patch_embed(got, rgb.data(), tiles, size, patch, own, bias.floats(), cls.floats(), positions.floats(), mean, std);
-    p.reference->patch_embed(want, rgb.data(), tiles, size, patch, w.matrix, bias.floats(), cls.floats(), positions.floats(), mean, std);
-    compare("patch_embed" + at, got, want, 3. * patch * patch, 8);
+    const float* class_token = batch.class_token ? cls.floats() : nullptr;
+    p.ops->patch_embed(got, rgb.data(), tokens.data(), patch, own, bias.floats(), class_token, positions.floats(), mean, std);
+    p.reference->patch_embed(want, rgb.data(), tokens.data(), patch, w.matrix, bias.floats(), class_token, positions.floats(), mean, std);
+    compare("patch_embed" + at + " pictures " + std::to_string(batch.pictures.size()) + " h " + std::to_string(hidden), got, want, 3. * patch * patch, 8);
+  }
+}
 
-    Buffer weight(Dtype::f32, 1, 4 * hidden), shift(Dtype::f32, 1, 4 * hidden);
-    weight.random(5, 0.2f, 1), shift.random(6);
+inline void pixel_shuffles(Pair& p) {
+  const struct { int32_t tiles, grid, hidden; } shapes[] = {{1, 2, 128}, {3, 4, 72}, {2, 32, 40}};
+  for (auto [tiles, grid, hidden] : shapes) {
+    Buffer x(Dtype::f32, static_cast<int64_t>(tiles) * (1 + grid * grid), hidden), weight(Dtype::f32, 1, 4 * hidden), shift(Dtype::f32, 1, 4 * hidden);
+    x.random(4), weight.random(5, 0.2f, 1), shift.random(6);
     const Norm n{NormKind::layer, weight.floats(), shift.floats(), 1e-5f};
     const int64_t shuffled = static_cast<int64_t>(tiles) * (grid / 2) * (grid / 2);
-    Buffer got2(p.act, shuffled, 4 * hidden), want2(p.act, shuffled, 4 * hidden);
-    p.ops->pixel_shuffle_norm(got2, want, tiles, grid, n);
-    p.reference->pixel_shuffle_norm(want2, want, tiles, grid, n);
-    compare("pixel_shuffle_norm" + at, got2, want2, 4. * hidden, 8, 1e-5);
+    Buffer got(p.act, shuffled, 4 * hidden), want(p.act, shuffled, 4 * hidden);
+    p.ops->pixel_shuffle_norm(got, x, tiles, grid, n);
+    p.reference->pixel_shuffle_norm(want, x, tiles, grid, n);
+    compare("pixel_shuffle_norm" + at, got, want, 4. * hidden, 8, 1e-5);
   }
 }
 
@@ -172,19 +201,49 @@ inline double softmax_rounding(Dtype act) { return act == Dtype::f32 ? 4e-6 : 0x
 // rounding grows with them.
 inline float rising(const Pair& p, bool rises, int64_t position) { return rises && p.act == Dtype::bf16 ? 1 + static_cast<float>(position) / 16 : 1; }
 
+// Pictures of so many queries and keys each; k and v are columns of one matrix, behind q's where the queries are the keys (a vision tower).
+inline void dense(Pair& p, const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int32_t heads, int32_t kv_heads, int32_t size) {
+  auto rows_of = [](const std::vector<int32_t>& counts, std::vector<int32_t>& start) {
+    start.assign(1, 0);
+    for (int32_t n : counts) start.push_back(start.back() + n);
+    return PictureRows{static_cast<int32_t>(counts.size()), start.data(), *std::max_element(counts.begin(), counts.end())};
+  };
+  std::vector<int32_t> q_start, k_start;
+  const PictureRows of_queries = rows_of(queries, q_start), of_keys = rows_of(keys, k_start);
+  const int64_t width = static_cast<int64_t>(heads) * size, kv_width = static_cast<int64_t>(kv_heads) * size;
+  const bool one = queries == keys;
+  const auto seed = static_cast<uint32_t>(size + keys[0]);
+  Buffer all(p.act, k_start.back(), (one ? width : 0) + 2 * kv_width), apart(p.act, one ? 0 : q_start.back(), width, width + 8);
+  all.random(seed, 1.5f), apart.random(seed + 1, 1.5f);
+  const Tensor q = one ? all.tensor().columns(0, width) : apart.tensor(), k = all.tensor().columns(one ? width : 0, kv_width),
+               v = all.tensor().columns((one ? width : 0) + kv_width, kv_width);
+  for (int64_t t = 0; t < keys[0]; ++t)                                                           // of the first picture
+    for (int64_t c = 0; c < kv_width; ++c) all.set(t, (one ? width : 0) + c, all.get(t, (one ? width : 0) + c) * rising(p, keys.size() > 1, t));
+  Buffer got(p.act, q_start.back(), width, width + 7), want(p.act, got.rows(), width);
+  const float scale = 1 / std::sqrt(static_cast<float>(size));
+  p.ops->attention(got, q, k, v, of_queries, of_keys, heads, kv_heads, size, scale);
+  p.reference->attention(want, q, k, v, of_queries, of_keys, heads, kv_heads, size, scale);
+  compare("attention" + at + " heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " size " + std::to_string(size) + " queries " + std::to_string(queries[0]) +
+              " keys " + std::to_string(keys[0]) + " of " + std::to_string(keys.size()),
+          got, want, size, 8, softmax_rounding(p.act) * 6);
+}
+
 inline void dense_attention(Pair& p) {
   for (int32_t size : {20, 64, 72, 80, 96, 128})
     for (int32_t tokens : {1, 3, 17, 65, 255, 257, 1025}) {
       if (tokens > 300 && size != 64 && size != 80) continue;                                     // the reference takes its time
-      const int32_t heads = tokens > 300 ? 1 : 3, tiles = tokens > 300 ? 1 : 2;
-      Buffer qkv(p.act, static_cast<int64_t>(tiles) * tokens, 3LL * heads * size), got(p.act, qkv.rows(), static_cast<int64_t>(heads) * size, heads * size + 7), want(p.act, qkv.rows(), static_cast<int64_t>(heads) * size);
-      qkv.random(static_cast<uint32_t>(size + tokens), 1.5f);
-      for (int64_t t = 0; t < tokens; ++t)                                                        // of the first tile
-        for (int64_t c = heads * size; c < 2 * heads * size; ++c) qkv.set(t, c, qkv.get(t, c) * rising(p, tiles > 1, t));
-      p.ops->attention(got, qkv, tiles, tokens, heads, size, 1 / std::sqrt(static_cast<float>(size)));
-      p.reference->attention(want, qkv, tiles, tokens, heads, size, 1 / std::sqrt(static_cast<float>(size)));
-      compare("attention" + at + " size " + std::to_string(size) + " tokens " + std::to_string(tokens), got, want, size, 8, softmax_rounding(p.act) * 6);
+      if (tokens > 300)
+        dense(p, {tokens}, {tokens}, 1, 1, size);
+      else
+        dense(p, {tokens, tokens}, {tokens, tokens}, 3, 3, size);
     }
+  for (auto [heads, size] : {std::pair{2, 72}, std::pair{3, 128}}) dense(p, {1, 5, 6, 100, 3, 91}, {1, 5, 6, 100, 3, 91}, heads, heads, size);
+  dense(p, {729, 1, 91}, {729, 1, 91}, 1, 1, 72);
+  // Queries of their own, four a key/value head: a perceiver's, and the edges.
+  dense(p, {64, 64, 64}, {129, 65, 230}, 4, 1, 96);
+  dense(p, {64}, {1025}, 4, 1, 96);
+  dense(p, {3, 33, 1, 64}, {1, 7, 70, 1}, 8, 2, 96);
+  dense(p, {2, 40}, {31, 1}, 6, 2, 20);
 }
 
 struct Ragged {
@@ -298,7 +357,7 @@ inline void run_cases(Pair& p, const std::string& only = "") {
   const struct {
     const char* name;
     void (*run)(Pair&);
-  } groups[] = {{"products", products}, {"large_product", large_product}, {"norms", norms}, {"vision", vision}, {"dense_attention", dense_attention},
+  } groups[] = {{"products", products}, {"large_product", large_product}, {"norms", norms}, {"patches", patches}, {"pixel_shuffles", pixel_shuffles}, {"dense_attention", dense_attention},
                 {"paged_attention", paged_attention}, {"small_ones", small_ones}};
   for (const auto& group : groups)
     if (only.empty() || only == group.name) group.run(p);

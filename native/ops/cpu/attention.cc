@@ -14,7 +14,7 @@
 #include "ops/cpu/tile_attention.h"
 #endif
 
-// Many queries (a tile, a prompt): the keys and values of one head are packed once so that register tiles of kRows queries by
+// Many queries (a picture, a prompt): the keys and values of one head are packed once so that register tiles of kRows queries by
 // kVectors * kLanes keys, and by as many dimensions for the values, read them in order. With bf16 and AVX512-BF16 both products take pairs:
 // of dimensions for the keys, of keys for the values. A row of scores is kept whole: at the lengths of these models it fits the caches.
 //
@@ -30,6 +30,7 @@ constexpr int kRows = 4, kVectors = 2;
 constexpr int64_t kBlock = kVectors * kLanes;
 constexpr int64_t kFewest = 256;          // keys that are worth a thread of their own
 constexpr int64_t kRun = 64;              // keys that a decoding query scores at a time
+constexpr int64_t kSplit = 96;            // queries of a part are a multiple of it: whole register tiles (4 or 6), whole AMX tiles (32)
 
 // What one thread packs and computes.
 struct Bench {
@@ -239,70 +240,89 @@ void rows_of(const Bench& b, int64_t n, int64_t d, int64_t size, float scale, co
       for (int64_t i = 0; i < size; ++i) put(out_row[r] + i, b.out[r * d + i] * factor[r]);
 }
 
+// One query: where it lies, where its result goes, the keys first ... last-1 that it sees.
 template <class T>
-void dense(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
-  using A = typename ArithmeticOf<T>::Type;
-  const int64_t n = up(tokens, kBlock), d = up(size, kBlock), h = static_cast<int64_t>(heads) * size;
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t unit = 0; unit < static_cast<int64_t>(tiles) * heads; ++unit) {
-    const Bench b = bench_of(scratch, tokens, size);
-    const int64_t first_row = unit / heads * tokens, column = unit % heads * size;
-    for (int64_t j = 0; j < tokens; ++j) {
-      const T* row = qkv.row<T>(first_row + j) + column;
-      A::pack(b, j, n, d, size, row + h, row + 2 * h);
-    }
-    A::pad(b, tokens, n, d, size);
-    for (int64_t t = 0; t < tokens; t += kRows) {
-      int64_t first[kRows] = {}, last[kRows];
-      T* to[kRows];
-      for (int r = 0; r < kRows; ++r) {
-        const bool there = t + r < tokens;
-        last[r] = tokens;
-        to[r] = there ? out.row<T>(first_row + t + r) + column : nullptr;
-        A::query(b, r, size, qkv.row<T>(first_row + (there ? t + r : t)) + column);
-      }
-      rows_of<A, T>(b, n, d, size, scale, first, last, to);
-    }
-  }
-}
+struct Query {
+  const T* from;
+  T* to;
+  int64_t first, last;
+};
 
 #if defined(__AMX_BF16__)
 
-template <>
-void dense<uint16_t>(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
-  const int64_t h = static_cast<int64_t>(heads) * size, bytes = bench_bytes(tokens, size);
-#pragma omp parallel
-  {
-    configure_tiles(kQueries);
-#pragma omp for schedule(dynamic)
-    for (int64_t unit = 0; unit < static_cast<int64_t>(tiles) * heads; ++unit) {
-      const TileBench b = tile_bench(scratch, bytes, tokens, size);
-      const int64_t first_row = unit / heads * tokens, column = unit % heads * size;
-      auto at = [&](int64_t j, int64_t block) { return qkv.row<uint16_t>(first_row + j) + column + block * h; };
-      pack_tiles(b, tokens, size, [&](int64_t j) { return at(j, 1); }, [&](int64_t j) { return at(j, 2); });
-      for (int64_t t = 0; t < tokens; t += kQueries) {
-        int64_t first[kQueries] = {}, last[kQueries];
-        uint16_t* to[kQueries];
-        for (int64_t r = 0; r < kQueries; ++r) {
-          const bool there = t + r < tokens;
-          last[r] = tokens;
-          to[r] = there ? out.row<uint16_t>(first_row + t + r) + column : nullptr;
-          take_query(b, r, size, there ? at(t + r, 0) : nullptr);
-        }
-        tile_rows(b, tokens, size, scale, first, last, to);
-      }
+template <class Key, class Value, class QueryAt>
+void many_on_tiles(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale, void* scratch, Key&& key, Value&& value, QueryAt&& query) {
+  const TileBench b = tile_bench(scratch, bench_bytes(most, size), most, size);
+  configure_tiles(kQueries);
+  pack_tiles(b, keys, size, key, value);
+  for (int64_t start = 0; start < queries; start += kQueries) {
+    int64_t first[kQueries] = {}, last[kQueries] = {};
+    uint16_t* to[kQueries] = {};
+    for (int64_t r = 0; r < kQueries; ++r) {
+      const bool there = start + r < queries;
+      const Query<uint16_t> q = there ? query(start + r) : Query<uint16_t>{};
+      first[r] = q.first, last[r] = q.last, to[r] = q.to;
+      take_query(b, r, size, q.from);
     }
-    _tile_release();
+    tile_rows(b, keys, size, scale, first, last, to);
   }
+  _tile_release();
 }
 
 #endif
 
-void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t size, float scale, void* scratch) {
-  if (qkv.dtype == Dtype::f32)
-    dense<float>(out, qkv, tiles, tokens, heads, size, scale, scratch);
+// Queries over the keys of one head, which are packed first; key(j), value(j): where the numbers of key j lie; query(i): a Query. `most` keys lie
+// in a thread's bench at most.
+template <class T, class Key, class Value, class QueryAt>
+void many(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale, void* scratch, Key&& key, Value&& value, QueryAt&& query) {
+#if defined(__AMX_BF16__)
+  if constexpr (sizeof(T) == 2) return many_on_tiles(queries, keys, most, size, scale, scratch, key, value, query);
+#endif
+  using A = typename ArithmeticOf<T>::Type;
+  const Bench b = bench_of(scratch, most, size);
+  const int64_t n = up(keys, kBlock), d = up(size, kBlock);
+  for (int64_t j = 0; j < keys; ++j) A::pack(b, j, n, d, size, key(j), value(j));
+  A::pad(b, keys, n, d, size);
+  for (int64_t start = 0; start < queries; start += kRows) {
+    int64_t first[kRows], last[kRows];
+    T* to[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      const Query<T> q = query(std::min(start + r, queries - 1));
+      first[r] = q.first, last[r] = q.last, to[r] = start + r < queries ? q.to : nullptr;
+      A::query(b, r, size, q.from);
+    }
+    rows_of<A, T>(b, n, d, size, scale, first, last, to);
+  }
+}
+
+template <class T>
+void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads, int32_t size,
+           float scale, void* scratch) {
+  const int64_t group = heads / kv_heads, units = static_cast<int64_t>(queries.count) * kv_heads;
+  // Few heads on many threads: the queries of one are split, and each part packs the keys for itself.
+  const int64_t splits = std::max<int64_t>(1, omp_get_max_threads() / units);
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t work = 0; work < units * splits; ++work) {
+    const int64_t picture = work / splits / kv_heads, head = work / splits % kv_heads, first_query = queries.start[picture], first_key = keys.start[picture];
+    const int64_t count = keys.start[picture + 1] - first_key, rows = (queries.start[picture + 1] - first_query) * group;
+    const int64_t each = up((rows + splits - 1) / splits, kSplit), from = std::min(rows, work % splits * each), to = std::min(rows, from + each);
+    if (from == to) continue;
+    many<T>(
+        to - from, count, keys.most, size, scale, scratch, [&](int64_t j) { return k.row<T>(first_key + j) + head * size; },
+        [&](int64_t j) { return v.row<T>(first_key + j) + head * size; },
+        [&](int64_t i) {
+          const int64_t row = first_query + (from + i) / group, column = (head * group + (from + i) % group) * size;
+          return Query<T>{q.row<T>(row) + column, out.row<T>(row) + column, 0, count};
+        });
+  }
+}
+
+void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads, int32_t size,
+               float scale, void* scratch) {
+  if (q.dtype == Dtype::f32)
+    dense<float>(out, q, k, v, queries, keys, heads, kv_heads, size, scale, scratch);
   else
-    dense<uint16_t>(out, qkv, tiles, tokens, heads, size, scale, scratch);
+    dense<uint16_t>(out, q, k, v, queries, keys, heads, kv_heads, size, scale, scratch);
 }
 
 // ---- the paged cache -------------------------------------------------------------------------------------------------------------------
@@ -317,58 +337,17 @@ const T* slot(const void* cache, const KvCache& c, const Step& step, int32_t s, 
 template <class T>
 void prompt(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, int32_t s, int64_t kv,
             int64_t most, void* scratch) {
-  using A = typename ArithmeticOf<T>::Type;
-  const Bench b = bench_of(scratch, most, c.head_size);
   const int64_t size = c.head_size, group = heads / c.kv_heads, fresh = step.seq_start[s + 1] - step.seq_start[s], past = step.past[s];
   // Keys before the first query's window are seen by none.
   const int64_t base = window > 0 ? std::max<int64_t>(0, past + 1 - window) : 0;
-  const int64_t keys = past + fresh - base, n = up(keys, kBlock), d = up(size, kBlock);
-  for (int64_t j = 0; j < keys; ++j)
-    A::pack(b, j, n, d, size, slot<T>(c.k, c, step, s, kv, base + j), slot<T>(c.v, c, step, s, kv, base + j));
-  A::pad(b, keys, n, d, size);
-  for (int64_t row = 0; row < fresh * group; row += kRows) {
-    int64_t first[kRows] = {}, last[kRows] = {};
-    T* to[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      const bool there = row + r < fresh * group;
-      const int64_t t = (there ? row + r : row) / group, column = (kv * group + (there ? row + r : row) % group) * size;
-      last[r] = past + t + 1 - base;
-      first[r] = window > 0 ? std::max<int64_t>(0, last[r] - window) : 0;
-      to[r] = there ? out.row<T>(step.seq_start[s] + t) + column : nullptr;
-      A::query(b, r, size, qkv.row<T>(step.seq_start[s] + t) + column);
-    }
-    rows_of<A, T>(b, n, d, size, scale, first, last, to);
-  }
+  many<T>(
+      fresh * group, past + fresh - base, most, size, scale, scratch, [&](int64_t j) { return slot<T>(c.k, c, step, s, kv, base + j); },
+      [&](int64_t j) { return slot<T>(c.v, c, step, s, kv, base + j); },
+      [&](int64_t i) {
+        const int64_t t = i / group, row = step.seq_start[s] + t, column = (kv * group + i % group) * size, last = past + t + 1 - base;
+        return Query<T>{qkv.row<T>(row) + column, out.row<T>(row) + column, window > 0 ? std::max<int64_t>(0, last - window) : 0, last};
+      });
 }
-
-#if defined(__AMX_BF16__)
-
-template <>
-void prompt<uint16_t>(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, int32_t s, int64_t kv,
-                      int64_t most, void* scratch) {
-  const TileBench b = tile_bench(scratch, bench_bytes(most, c.head_size), most, c.head_size);
-  const int64_t size = c.head_size, group = heads / c.kv_heads, fresh = step.seq_start[s + 1] - step.seq_start[s], past = step.past[s];
-  const int64_t base = window > 0 ? std::max<int64_t>(0, past + 1 - window) : 0, keys = past + fresh - base;
-  configure_tiles(kQueries);
-  pack_tiles(b, keys, size, [&](int64_t j) { return slot<uint16_t>(c.k, c, step, s, kv, base + j); },
-             [&](int64_t j) { return slot<uint16_t>(c.v, c, step, s, kv, base + j); });
-  for (int64_t row = 0; row < fresh * group; row += kQueries) {
-    int64_t first[kQueries] = {}, last[kQueries] = {};
-    uint16_t* to[kQueries] = {};
-    for (int64_t r = 0; r < kQueries; ++r) {
-      const int64_t t = (row + r) / group, column = (kv * group + (row + r) % group) * size;
-      const bool there = t < fresh;
-      last[r] = past + t + 1 - base;
-      first[r] = window > 0 ? std::max<int64_t>(0, last[r] - window) : 0;
-      if (there) to[r] = out.row<uint16_t>(step.seq_start[s] + t) + column;
-      take_query(b, r, size, there ? qkv.row<uint16_t>(step.seq_start[s] + t) + column : nullptr);
-    }
-    tile_rows(b, keys, size, scale, first, last, to);
-  }
-  _tile_release();
-}
-
-#endif
 
 // mean (vectors * kLanes) = mean * shrink + the sum of `count` values, each times its score. A sum for every vector at once: one after the
 // other they would wait for their own additions.

@@ -1,4 +1,4 @@
-// Attention on the CPU: dense over the tokens of a tile, causal over the paged cache.
+// Attention on the CPU: dense over the keys of a picture, causal over the paged cache.
 #pragma once
 #include "ops/ops.h"
 
@@ -9,7 +9,8 @@ constexpr int64_t kMostSize = 512;        // of a head, as spec.cc has it
 struct AttentionKernels {
   // Bytes of scratch that both need, for all threads.
   int64_t (*scratch_bytes)(const Scratch& scratch, int threads);
-  void (*attention)(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale, void* scratch);
+  void (*attention)(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
+                    int32_t head_size, float scale, void* scratch);
   void (*attend)(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step, void* scratch);
 };
 

@@ -131,25 +131,24 @@ class CpuOps : public Ops {
   }
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
-  void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+  void patch_embed(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const Matrix& w, const float* bias,
                    const float* class_token, const float* positions, const float mean[3], const float std[3]) override {
-    const int64_t grid = size / patch, patches = grid * grid, tokens = patches + 1;
-    for (int64_t b = 0; b < tiles; ++b) {
-      Tensor x(patches_, act_, patches, w.k);
-      rows_.patches(x, rgb + b * size * size * 3, size, patch, mean, std);
-      Tensor to = out.slice(b * tokens, tokens);
-      float* first = to.row<float>(0);
-      for (int64_t c = 0; c < w.n; ++c) first[c] = class_token[c] + positions[c];
-      for (int64_t r = 1; r < tokens; ++r) std::memcpy(to.row<float>(r), positions + r * w.n, static_cast<size_t>(w.n) * 4);
-      Epilogue end;
-      end.bias = bias;
-      end.add = true;
-      product(to.slice(1, patches), x, w, end);
-    }
+    Tensor x(patches_, act_, out.rows, w.k);
+    rows_.patches(x, rgb, patches, patch, mean, std);
+    auto position = [&](int64_t r) { return positions + patches[r].position * w.n; };
+    for (int64_t r = 0; r < out.rows; ++r) std::memcpy(out.row<float>(r), position(r), static_cast<size_t>(w.n) * 4);
+    Epilogue end;
+    end.bias = bias;
+    end.add = true;
+    product(out, x, w, end);
+    for (int64_t r = 0; r < out.rows; ++r)
+      if (patches[r].below == 0)
+        for (int64_t c = 0; c < w.n; ++c) out.row<float>(r)[c] = class_token[c] + position(r)[c];
   }
 
-  void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) override {
-    attention_.attention(out, qkv, tiles, tokens, heads, head_size, scale, attention_scratch_);
+  void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
+                 int32_t head_size, float scale) override {
+    attention_.attention(out, q, k, v, queries, keys, heads, kv_heads, head_size, scale, attention_scratch_);
   }
 
   void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm) override {

@@ -120,21 +120,21 @@ void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const
   });
 }
 
-void patches(Tensor out, const uint8_t* rgb, int32_t size, int32_t patch, const float mean[3], const float std[3]) {
+void patches(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const float mean[3], const float std[3]) {
   // 256 values a channel: the reference's three roundings (x/255, - mean, / std) once each.
   float table[3][256];
   for (int c = 0; c < 3; ++c)
     for (int v = 0; v < 256; ++v) table[c][v] = (static_cast<float>(v) / 255.f - mean[c]) / std[c];
-  const int64_t grid = size / patch;
   with_type(out.dtype, [&]<class T>(T*) {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < out.rows; ++row) {
-      const int64_t b = row / (grid * grid), top = row / grid % grid * patch, left = row % grid * patch;
+      const Patch p = patches[row];
       T* to = out.row<T>(row);
+      if (p.right < patch || p.below < patch) std::fill(to, to + out.cols, T{0});
       for (int c = 0; c < 3; ++c)
-        for (int64_t y = 0; y < patch; ++y) {
-          const uint8_t* from = rgb + ((b * size + top + y) * size + left) * 3 + c;
-          for (int64_t x = 0; x < patch; ++x) store(to, (c * patch + y) * patch + x, table[c][from[3 * x]]);
+        for (int64_t y = 0; y < p.below; ++y) {
+          const uint8_t* from = rgb + p.first + y * p.pitch + c;
+          for (int64_t x = 0; x < p.right; ++x) store(to, (c * patch + y) * patch + x, table[c][from[3 * x]]);
         }
     }
   });

@@ -8,8 +8,8 @@ namespace jvlm::cpu {
 struct RowKernels {
   void (*norm)(Tensor out, Tensor x, const Norm& norm);
   void (*pixel_shuffle_norm)(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm);
-  // Pixels of every patch, normalised: (B*G*G, 3*p*p) act, columns channel, y, x.
-  void (*patches)(Tensor out, const uint8_t* rgb, int32_t size, int32_t patch, const float mean[3], const float std[3]);
+  // Pixels of every patch, normalised: (T, 3*p*p) act, columns channel, y, x; a class token's are 0.
+  void (*patches)(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const float mean[3], const float std[3]);
   void (*embed)(Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table, Tensor vision);
   void (*rope_append)(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step);
   void (*argmax)(int32_t* ids, Tensor logits);

@@ -114,12 +114,13 @@ class CudaOps : public Ops {
   }
 
   // ---- vision -------------------------------------------------------------------------------------------------------------------
-  void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+  void patch_embed(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const Matrix& w, const float* bias,
                    const float* class_token, const float* positions, const float mean[3], const float std[3]) override {
-    cuda::patch_embed(queue_, out, rgb, tiles, size, patch, w, bias, class_token, positions, mean, std, patches_);
+    cuda::patch_embed(queue_, out, rgb, patches, patch, w, bias, class_token, positions, mean, std, patches_);
   }
-  void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) override {
-    attention_dense(queue_, out, qkv, tiles, tokens, heads, head_size, scale);
+  void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
+                 int32_t head_size, float scale) override {
+    attention_dense(queue_, out, q, k, v, queries, keys, heads, kv_heads, head_size, scale);
   }
   void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& n) override {
     cuda::pixel_shuffle_norm(queue_, out, x, tiles, grid, n);

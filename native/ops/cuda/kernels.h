@@ -40,11 +40,12 @@ constexpr int64_t kMatvecRows = 16;
 void matvec(const Queue& queue, Tensor out, Tensor x, const Norm* norm, const Matrix& w, const End& end);
 
 // ---- vision (patch_embed.cu, attention_dense.cu, pixel_shuffle.cu) ----------------------------------------------------------------------
-// patches: scratch (tiles * grid^2, weight_stride(3 * patch^2)) bf16, which the first kernel fills with normalised pixels rounded to bf16 as the
-// reference rounds, columns (channel, y, x); the product with w, plus bias plus positions, and the class rows, is the second launch.
-void patch_embed(const Queue& queue, Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+// patches: scratch (tokens, weight_stride(3 * patch^2)) bf16, which the first kernel fills with normalised pixels rounded to bf16 as the
+// reference rounds, columns (channel, y, x); the product with w, plus bias or class token, plus positions, is the second launch.
+void patch_embed(const Queue& queue, Tensor out, const uint8_t* rgb, const Patch* tokens, int32_t patch, const Matrix& w, const float* bias,
                  const float* class_token, const float* positions, const float mean[3], const float std[3], void* patches);
-void attention_dense(const Queue& queue, Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale);
+void attention_dense(const Queue& queue, Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads,
+                     int32_t kv_heads, int32_t head_size, float scale);
 void pixel_shuffle_norm(const Queue& queue, Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm);
 
 // ---- rows (norm.cu, elementwise.cu) -------------------------------------------------------------------------------------------------------

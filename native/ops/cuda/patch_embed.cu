@@ -14,31 +14,32 @@ namespace jvlm::cuda {
 namespace {
 
 struct Pixels {
-  const uint8_t* rgb;                                      // (tiles, size, size, 3)
-  uint16_t* patches;                                       // (tiles * grid^2, stride)
+  const uint8_t* rgb;
+  const Patch* tokens;
+  uint16_t* patches;                                       // (tokens, stride)
   int64_t pieces;                                          // of 8 columns, in all
-  int32_t size, patch, columns, stride;
+  int32_t patch, columns, stride;
   float mean[3], std[3];
 };
 
 constexpr int kPixelThreads = 256;
 
-// Eight columns (channel, y, x) of a patch a thread; those from `columns` on are zero.
+// Eight columns (channel, y, x) of a token's patch a thread; those from `columns` on, those of pixels beyond the picture and those of class tokens are zero.
 __global__ void __launch_bounds__(kPixelThreads) pixels_kernel(const Pixels p) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kPixelThreads + threadIdx.x;
   if (i >= p.pieces) return;
-  const int pieces = p.stride / 8, grid = p.size / p.patch;
+  const int pieces = p.stride / 8;
   const int row = static_cast<int>(i / pieces), first = 8 * static_cast<int>(i - static_cast<int64_t>(row) * pieces);
-  const int tile = row / (grid * grid), top = row / grid % grid * p.patch, left = row % grid * p.patch;
-  const uint8_t* corner = p.rgb + ((static_cast<int64_t>(tile) * p.size + top) * p.size + left) * 3;
+  const Patch token = p.tokens[row];
+  const uint8_t* corner = p.rgb + token.first;
   int channel = first / (p.patch * p.patch), y = first / p.patch % p.patch, x = first % p.patch;
   float v[8];
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
     v[j] = 0;
-    if (first + j < p.columns) {
+    if (first + j < p.columns && y < token.below && x < token.right) {
       // Divided twice, as the references do: a multiplication by the reciprocal rounds to another bf16 now and then.
-      const float byte = static_cast<float>(corner[(y * p.size + x) * 3 + channel]);
+      const float byte = static_cast<float>(corner[y * token.pitch + x * 3 + channel]);
       const float mean = channel == 0 ? p.mean[0] : channel == 1 ? p.mean[1] : p.mean[2], std = channel == 0 ? p.std[0] : channel == 1 ? p.std[1] : p.std[2];
       v[j] = (byte / 255.f - mean) / std;
     }
@@ -53,9 +54,10 @@ __global__ void __launch_bounds__(kPixelThreads) pixels_kernel(const Pixels p) {
 struct Product {
   const uint16_t *patches, *weights;                       // (m, k) and (n, k), k a multiple of BlockK
   float* out;
+  const Patch* tokens;
   const float *bias, *class_token, *positions;
   int64_t out_stride;
-  int32_t m, n, k, patches_a_tile;
+  int32_t m, n, k;
 };
 
 constexpr int kBlockM = 128, kBlockN = 64, kBlockK = 64, kStages = 3, kProductThreads = 128;
@@ -116,26 +118,22 @@ __global__ void __launch_bounds__(kProductThreads) product_kernel(const Product 
     }
   }
 
-  // Row m is patch m % patches_a_tile of its tile, whose rows begin with the class token; who has a tile's first patch writes that one too.
+  // What is added to a class token's products, which are 0, takes the bias's place.
 #pragma unroll
   for (int i = 0; i < kWarpM / 16; ++i)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int m = m0 + warp * kWarpM + i * 16 + half * 8 + lane / 4;
       if (m >= p.m) continue;
-      const int tile = m / p.patches_a_tile, patch = m - tile * p.patches_a_tile;
-      float* out = p.out + (static_cast<int64_t>(m) + tile + 1) * p.out_stride;
-      const float* positions = p.positions + static_cast<int64_t>(1 + patch) * p.n;
+      float* out = p.out + m * p.out_stride;
+      const float* positions = p.positions + static_cast<int64_t>(p.tokens[m].position) * p.n;
+      const float* added = p.tokens[m].below == 0 ? p.class_token : p.bias;
 #pragma unroll
       for (int j = 0; j < kBlockN / 8; ++j) {
         const int n = n0 + j * 8 + lane % 4 * 2;
         if (n >= p.n) continue;                            // n is even, so the pair is inside or outside
-        const float2 bias = *reinterpret_cast<const float2*>(p.bias + n), position = *reinterpret_cast<const float2*>(positions + n);
-        *reinterpret_cast<float2*>(out + n) = make_float2(sum[i][j][2 * half] + bias.x + position.x, sum[i][j][2 * half + 1] + bias.y + position.y);
-        if (patch == 0) {
-          const float2 token = *reinterpret_cast<const float2*>(p.class_token + n), zeroth = *reinterpret_cast<const float2*>(p.positions + n);
-          *reinterpret_cast<float2*>(out - p.out_stride + n) = make_float2(token.x + zeroth.x, token.y + zeroth.y);
-        }
+        const float2 more = *reinterpret_cast<const float2*>(added + n), position = *reinterpret_cast<const float2*>(positions + n);
+        *reinterpret_cast<float2*>(out + n) = make_float2(sum[i][j][2 * half] + more.x + position.x, sum[i][j][2 * half + 1] + more.y + position.y);
       }
     }
 }
@@ -144,19 +142,18 @@ constexpr uint32_t pieces_of(int64_t n, int64_t size) { return static_cast<uint3
 
 }  // namespace
 
-void patch_embed(const Queue& queue, Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+void patch_embed(const Queue& queue, Tensor out, const uint8_t* rgb, const Patch* tokens, int32_t patch, const Matrix& w, const float* bias,
                  const float* class_token, const float* positions, const float mean[3], const float std[3], void* patches) {
   if (w.dtype != Dtype::bf16 || w.n % 2)
     throw device_error("A vision model with these patch weights does not run on this device. Run it on the device cpu");
-  const int32_t grid = size / patch;
-  const int64_t rows = static_cast<int64_t>(tiles) * grid * grid, stride = weight_stride(w.k);
+  const int64_t rows = out.rows, stride = weight_stride(w.k);
   if (rows == 0) return;
-  const Pixels pixels{rgb, static_cast<uint16_t*>(patches), rows * stride / 8, size, patch, static_cast<int32_t>(w.k), static_cast<int32_t>(stride),
+  const Pixels pixels{rgb, tokens, static_cast<uint16_t*>(patches), rows * stride / 8, patch, static_cast<int32_t>(w.k), static_cast<int32_t>(stride),
                       {mean[0], mean[1], mean[2]}, {std[0], std[1], std[2]}};
   launch(queue.stream, pixels_kernel, {dim3(pieces_of(pixels.pieces, kPixelThreads)), dim3(kPixelThreads)}, pixels);
   static_assert(kWeightStride % kBlockK == 0);
-  const Product product{pixels.patches, static_cast<const uint16_t*>(w.data), out.row<float>(0), bias, class_token, positions, out.stride,
-                        static_cast<int32_t>(rows), static_cast<int32_t>(w.n), static_cast<int32_t>(stride), grid * grid};
+  const Product product{pixels.patches, static_cast<const uint16_t*>(w.data), out.row<float>(0), tokens, bias, class_token, positions, out.stride,
+                        static_cast<int32_t>(rows), static_cast<int32_t>(w.n), static_cast<int32_t>(stride)};
   launch(queue.stream, product_kernel, {dim3(pieces_of(w.n, kBlockN), pieces_of(rows, kBlockM)), dim3(kProductThreads), sizeof(ProductShared)}, product);
 }
 

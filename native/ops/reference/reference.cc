@@ -86,44 +86,49 @@ class ReferenceOps : public Ops {
   int64_t scratch_bytes(const Scratch&) const override { return 0; }
   std::string description() const override { return "plain loops with sums in double, for tests"; }
 
-  void patch_embed(Tensor out, const uint8_t* rgb, int32_t tiles, int32_t size, int32_t patch, const Matrix& w, const float* bias,
+  void patch_embed(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const Matrix& w, const float* bias,
                    const float* class_token, const float* positions, const float mean[3], const float std[3]) override {
-    const int32_t grid = size / patch;
-    const int64_t tokens = 1 + static_cast<int64_t>(grid) * grid, h = w.n;
+    const int64_t h = w.n;
     std::vector<float> pixels(static_cast<size_t>(w.k));
     const Tensor pixels_of_patch(pixels.data(), Dtype::f32, 1, w.k);
-    for (int64_t b = 0; b < tiles; ++b) {
-      for (int64_t c = 0; c < h; ++c) set(out, b * tokens, c, static_cast<double>(class_token[c]) + positions[c]);
-      for (int64_t t = 1; t < tokens; ++t) {
-        const int64_t py = (t - 1) / grid * patch, px = (t - 1) % grid * patch;
-        size_t i = 0;
-        for (int ch = 0; ch < 3; ++ch)
-          for (int64_t y = 0; y < patch; ++y)
-            for (int64_t x = 0; x < patch; ++x) {
-              const float v = static_cast<float>(rgb[((b * size + py + y) * size + px + x) * 3 + ch]) / 255.f;
-              const float normalised = (v - mean[ch]) / std[ch];
-              pixels[i++] = act_ == Dtype::f32 ? normalised : from_bf16(to_bf16(normalised));
-            }
-        for (int64_t n = 0; n < h; ++n) set(out, b * tokens + t, n, dot(pixels_of_patch, 0, w, n) + bias[n] + positions[t * h + n]);
+    for (int64_t t = 0; t < out.rows; ++t) {
+      const Patch& p = patches[t];
+      const float* position = positions + p.position * h;
+      if (p.below == 0) {
+        for (int64_t n = 0; n < h; ++n) set(out, t, n, static_cast<double>(class_token[n]) + position[n]);
+        continue;
       }
+      size_t i = 0;
+      for (int ch = 0; ch < 3; ++ch)
+        for (int64_t y = 0; y < patch; ++y)
+          for (int64_t x = 0; x < patch; ++x, ++i) {
+            pixels[i] = 0;
+            if (y >= p.below || x >= p.right) continue;
+            const float v = static_cast<float>(rgb[p.first + y * p.pitch + x * 3 + ch]) / 255.f;
+            const float normalised = (v - mean[ch]) / std[ch];
+            pixels[i] = act_ == Dtype::f32 ? normalised : from_bf16(to_bf16(normalised));
+          }
+      for (int64_t n = 0; n < h; ++n) set(out, t, n, dot(pixels_of_patch, 0, w, n) + bias[n] + position[n]);
     }
   }
 
-  void attention(Tensor out, Tensor qkv, int32_t tiles, int32_t tokens, int32_t heads, int32_t head_size, float scale) override {
-    const int64_t h = static_cast<int64_t>(heads) * head_size;
-    std::vector<double> score(static_cast<size_t>(tokens)), mean;
-    for (int64_t b = 0; b < tiles; ++b)
-      for (int64_t head = 0; head < heads; ++head)
-        for (int64_t i = 0; i < tokens; ++i) {
-          for (int64_t j = 0; j < tokens; ++j) {
+  void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
+                 int32_t head_size, float scale) override {
+    std::vector<double> score, mean;
+    for (int32_t b = 0; b < queries.count; ++b)
+      for (int64_t head = 0; head < heads; ++head) {
+        const int64_t column = head * head_size, kv_column = head / (heads / kv_heads) * head_size, first_key = keys.start[b];
+        for (int64_t i = queries.start[b]; i < queries.start[b + 1]; ++i) {
+          score.clear();
+          for (int64_t j = first_key; j < keys.start[b + 1]; ++j) {
             double s = 0;
-            for (int64_t d = 0; d < head_size; ++d)
-              s += static_cast<double>(get(qkv, b * tokens + i, head * head_size + d)) * get(qkv, b * tokens + j, h + head * head_size + d);
-            score[static_cast<size_t>(j)] = s * scale;
+            for (int64_t d = 0; d < head_size; ++d) s += static_cast<double>(get(q, i, column + d)) * get(k, j, kv_column + d);
+            score.push_back(s * scale);
           }
-          softmax_mean(score, head_size, [&](int64_t j, int64_t d) { return get(qkv, b * tokens + j, 2 * h + head * head_size + d); }, mean);
-          for (int64_t d = 0; d < head_size; ++d) set(out, b * tokens + i, head * head_size + d, mean[static_cast<size_t>(d)]);
+          softmax_mean(score, head_size, [&](int64_t j, int64_t d) { return get(v, first_key + j, kv_column + d); }, mean);
+          for (int64_t d = 0; d < head_size; ++d) set(out, i, column + d, mean[static_cast<size_t>(d)]);
         }
+      }
   }
 
   void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& n) override {

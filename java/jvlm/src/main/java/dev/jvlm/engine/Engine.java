@@ -1,6 +1,7 @@
 package dev.jvlm.engine;
 
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.ModelSpec;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
@@ -78,9 +79,24 @@ final class Engine implements AutoCloseable {
         return call(NativeJvlm::live_engines);
     }
 
-    void encode(ByteBuffer rgb, int count, int size, int firstRow) {
+    /** The {@code shape} of {@link #encode} for whole tiles. */
+    static IntBuffer tileShapes(int count, ModelSpec.Vision vision) {
+        IntBuffer shapes = StepPlan.ints(4 * count);
+        for (int i = 0; i < count; i++) {
+            shapes.put(vision.image()).put(vision.image()).put(vision.grid()).put(vision.grid());
+        }
+        return shapes.flip();
+    }
+
+    /**
+     * Pictures to rows of the vision buffer.
+     *
+     * @param rgb the pictures' bytes, one picture after the other
+     * @param shape four numbers a picture: pixel height, pixel width, patch rows, patch columns
+     */
+    void encode(ByteBuffer rgb, int count, IntBuffer shape, int firstRow) {
         guarded(() -> {
-            NativeJvlm.encode(handle, rgb, count, size, size, firstRow);
+            NativeJvlm.encode(handle, rgb, count, shape, firstRow);
             return null;
         });
     }

@@ -7,6 +7,7 @@ import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Manifest;
+import dev.jvlm.model.ModelSpec;
 import dev.jvlm.model.Prompt;
 import dev.jvlm.model.Tiling;
 import dev.jvlm.request.FinishReason;
@@ -459,8 +460,9 @@ public final class EngineLoop implements AutoCloseable {
         int count = Math.min(limits.encodeTiles(), tiles.count() - next.first());
         int bytes = 3 * tiles.size() * tiles.size();
         long start = System.nanoTime();
-        engine.encode(tiles.rgb().slice(next.first() * bytes, count * bytes), count, tiles.size(),
-                s.firstRow + s.tilesEncoded * checkpoint.blueprint().spec().rowsPerTile());
+        ModelSpec spec = checkpoint.blueprint().spec();
+        engine.encode(tiles.rgb().slice(next.first() * bytes, count * bytes), count, Engine.tileShapes(count, spec.vision()),
+                s.firstRow + s.tilesEncoded * spec.rowsPerTile());
         s.tilesEncoded += count;
         g.addVision(System.nanoTime() - start);
         return true;

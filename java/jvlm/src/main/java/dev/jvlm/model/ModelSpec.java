@@ -48,6 +48,7 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
         text.add("vision.layers " + vision.layers);
         text.add("vision.patch " + vision.patch);
         text.add("vision.image " + vision.image);
+        text.add("vision.class_token 1");
         text.add("vision.norm " + lowerCase(vision.norm));
         text.add("vision.eps " + vision.eps);
         text.add("vision.activation " + lowerCase(vision.activation));

@@ -14,16 +14,16 @@ public final class Forward implements AutoCloseable {
 
     private final Engine engine;
     private final Limits limits;
-    private final int vocabulary;
+    private final ModelSpec spec;
     private final StepPlan plan;
     private final IntBuffer ids;
     private final int[] pages;
     private int cached;
 
-    Forward(Engine engine, Limits limits, int vocabulary) {
+    Forward(Engine engine, Limits limits, ModelSpec spec) {
         this.engine = engine;
         this.limits = limits;
-        this.vocabulary = vocabulary;
+        this.spec = spec;
         this.plan = new StepPlan(limits.stepTokens(), limits.sequences(), limits.pages());
         this.ids = StepPlan.ints(limits.sequences());
         // Out of order on purpose: a mistake in the block table must not go unseen.
@@ -41,10 +41,10 @@ public final class Forward implements AutoCloseable {
      */
     public static Forward open(Checkpoint checkpoint, String device, String precision, int context, int visionRows) {
         ModelSpec spec = checkpoint.blueprint().spec();
-        int vocabulary = spec.decoder().vocabulary();
         Limits limits = limits(spec, precision, context, visionRows);
         return new Forward(
-                Engine.open(device, spec.toText(), checkpoint.manifest().toText(), limits, vocabulary, null), limits, vocabulary);
+                Engine.open(device, spec.toText(), checkpoint.manifest().toText(), limits, spec.decoder().vocabulary(), null),
+                limits, spec);
     }
 
     private static Limits limits(ModelSpec spec, String precision, int context, int visionRows) {
@@ -84,7 +84,7 @@ public final class Forward implements AutoCloseable {
         for (int first = 0; first < count; first += limits.encodeTiles()) {
             int n = Math.min(limits.encodeTiles(), count - first);
             int bytes = size * size * 3;
-            engine.encode(tiles.slice(first * bytes, n * bytes), n, size, first * rowsPerTile);
+            engine.encode(tiles.slice(first * bytes, n * bytes), n, Engine.tileShapes(n, spec.vision()), first * rowsPerTile);
         }
     }
 
@@ -125,7 +125,7 @@ public final class Forward implements AutoCloseable {
             return null;
         }
         FloatBuffer row = engine.logits(1);
-        float[] logits = new float[vocabulary];
+        float[] logits = new float[spec.decoder().vocabulary()];
         row.get(0, logits);
         return logits;
     }

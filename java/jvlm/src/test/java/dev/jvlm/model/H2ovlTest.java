@@ -97,6 +97,7 @@ class H2ovlTest {
                         vision.layers 24
                         vision.patch 14
                         vision.image 448
+                        vision.class_token 1
                         vision.norm layer_norm
                         vision.eps 1.0E-6
                         vision.activation gelu
