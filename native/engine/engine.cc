@@ -67,7 +67,7 @@ MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
   p.weights = counted.weights;
   p.cache = 2 * spec.decoder.layers * layer_cache_bytes(spec, l);
   p.vision = aligned(4LL * l.vision_rows * spec.decoder.hidden) + aligned(3LL * l.encode_tiles * spec.vision.image * spec.vision.image);
-  p.workspace = counted.workspace + index_bytes(l) + aligned(2LL * spec.decoder.head_size);
+  p.workspace = counted.workspace + index_bytes(l) + aligned(Decoder::frequency_bytes(spec.decoder, l.sequences));
   p.logits = 2 * 3 * aligned(4LL * l.sequences * (spec.decoder.vocabulary + 16));      // on the device and on the host
   p.scratch = ops.scratch_bytes(scratch_of(spec, l));
   return p;
@@ -102,7 +102,7 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       tiles_ = static_cast<uint8_t*>(vision.take(3LL * limits_.encode_tiles * spec_.vision.image * spec_.vision.image));
 
       Arena workspace = arena(plan.workspace);
-      void* frequencies = workspace.take(2LL * spec_.decoder.head_size);
+      void* frequencies = workspace.take(Decoder::frequency_bytes(spec_.decoder, limits_.sequences));
       const int64_t index = index_bytes(limits_);
       indices_ = Arena(workspace.take(index), aligned(index));
       const int64_t rest = plan.workspace - workspace.mark();
@@ -119,7 +119,7 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       vit_ = std::make_unique<Vit>(spec_.vision, weights, act);
       connector_ = std::make_unique<Connector>(spec_, weights, act);
       decoder_ = std::make_unique<Decoder>(spec_.decoder, weights, act);
-      decoder_->prepare(*ops_, frequencies);
+      decoder_->prepare(*ops_, frequencies, limits_.sequences);
       weights.finish();
     });
   } catch (...) {
@@ -253,6 +253,7 @@ void EngineState::step(Slot& slot, const Slot* before) {
     s.max_new = std::max(s.max_new, fresh);
     s.max_length = std::max(s.max_length, b.past[static_cast<size_t>(i)] + fresh);
   }
+  decoder_->set_lengths(*ops_, b.rope_length);
   Tensor logits = slot.logits.slice(0, in.logits_rows);
   auto forward = [&] {
     decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);

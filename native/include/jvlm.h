@@ -37,7 +37,8 @@ void encode(Engine* engine, const uint8_t* rgb, int32_t count, const int32_t* sh
 // Queues one step over a ragged batch and returns. Sequence s holds the tokens seq_start[s] ... seq_start[s+1] (S+1 offsets); `past[s]` of its tokens are already
 // in the cache; page[page_start[s] ...] are its pages in order. token[i] is an id, or -1-r for "the id with the highest logit in row r
 // of the step submitted before". vision_row[i] >= 0 takes that row of the vision buffer in place of the token's embedding.
-// rope_length[s] is the length that scaled rope goes by. Logits are computed for the tokens logits_row[0..logits_rows).
+// rope_length[s] is the length that scaled rope goes by: that of the whole prompt for every chunk of it, then past[s] + 1.
+// Logits are computed for the tokens logits_row[0..logits_rows).
 // At most two steps may be in flight. All arrays are read before the call returns.
 void submit(Engine* engine, int32_t tokens, const int32_t* token, const int32_t* vision_row, int32_t sequences, const int32_t* seq_start,
             const int32_t* past, const int32_t* rope_length, const int32_t* page_start, const int32_t* page, int32_t logits_rows,

@@ -1,5 +1,6 @@
 #include "model/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace jvlm {
@@ -23,16 +24,42 @@ Decoder::Decoder(const DecoderSpec& spec, Weights& weights, Dtype act) : spec_(s
   head_ = weights.matrix("decoder.head.weight", spec.vocabulary, h, true);
 }
 
-void Decoder::prepare(Ops& ops, void* frequencies) {
-  // As the reference computes them: exponent, power and reciprocal each rounded to float32. A position in the thousands turns the last
-  // bit of a frequency into an angle that shows in the fourth digit of an activation.
-  std::vector<float> host(static_cast<size_t>(spec_.head_size / 2));
-  for (size_t i = 0; i < host.size(); ++i) {
-    float exponent = static_cast<float>(2 * i) / static_cast<float>(spec_.head_size);
-    host[i] = 1.f / static_cast<float>(std::pow(spec_.rope_theta, static_cast<double>(exponent)));
+std::vector<float> Decoder::inverse_frequencies(const DecoderSpec& spec, int32_t rope_length) {
+  double base = spec.rope_theta;
+  const std::vector<float>* factor = nullptr;
+  if (spec.rope == Rope::dynamic_ntk && rope_length > spec.rope_limit) {
+    const double size = spec.head_size, stretch = spec.rope_factor * rope_length / spec.rope_limit - (spec.rope_factor - 1);
+    base = static_cast<float>(base * std::pow(stretch, size / (size - 2)));
+  } else if (spec.rope == Rope::long_rope) {
+    factor = rope_length > spec.rope_limit ? &spec.rope_long : &spec.rope_short;
   }
-  ops.upload(frequencies, host.data(), static_cast<int64_t>(host.size()) * 4);
-  frequencies_ = static_cast<const float*>(frequencies);
+  // As the reference computes them: exponent, power, product and reciprocal each rounded to float32. A position in the thousands turns the last
+  // bit of a frequency into an angle that shows in the fourth digit of an activation.
+  std::vector<float> out(static_cast<size_t>(spec.head_size / 2));
+  for (size_t i = 0; i < out.size(); ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(spec.head_size);
+    const auto power = static_cast<float>(std::pow(base, static_cast<double>(exponent)));
+    out[i] = 1.f / (factor ? (*factor)[i] * power : power);
+  }
+  return out;
+}
+
+void Decoder::prepare(Ops& ops, void* memory, int32_t sequences) {
+  frequencies_ = static_cast<float*>(memory);
+  set_lengths(ops, std::vector<int32_t>(static_cast<size_t>(sequences), 1));
+}
+
+void Decoder::set_lengths(Ops& ops, const std::vector<int32_t>& rope_length) {
+  const int64_t bytes = frequency_bytes(spec_, 1);
+  lengths_.resize(std::max(lengths_.size(), rope_length.size()));
+  for (size_t s = 0; s < rope_length.size(); ++s) {
+    // Lengths that give the same frequencies count as one.
+    const bool beyond = rope_length[s] > spec_.rope_limit;
+    const int32_t length = spec_.rope == Rope::plain || !beyond ? 1 : spec_.rope == Rope::long_rope ? spec_.rope_limit + 1 : rope_length[s];
+    if (length == lengths_[s]) continue;
+    ops.upload(reinterpret_cast<char*>(frequencies_) + static_cast<int64_t>(s) * bytes, inverse_frequencies(spec_, length).data(), bytes);
+    lengths_[s] = length;
+  }
 }
 
 void Decoder::forward(Ops& ops, Arena& ws, Tensor logits, StepInput in, const std::vector<KvCache>& cache, Tensor vision, Taps& tap) const {
@@ -49,7 +76,7 @@ void Decoder::forward(Ops& ops, Arena& ws, Tensor logits, StepInput in, const st
   if (x.data) {
     ops.embed(x, in.token, in.vision_row, in.last_ids, embed_, vision);
     tap("decoder.embed", x);
-    ops.rope_table(cos, sin, in.step, frequencies_, static_cast<int32_t>(half), 1.f);
+    ops.rope_table(cos, sin, in.step, frequencies_, static_cast<int32_t>(half), spec_.rope_magnitude);
     in.step.cos = cos, in.step.sin = sin;
     for (int32_t i = 0; i < spec_.layers; ++i) {
       block(ops, layers_[static_cast<size_t>(i)], s, x, cache[static_cast<size_t>(i)], in.step);

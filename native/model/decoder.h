@@ -26,8 +26,15 @@ class Decoder {
   // One step: logits (logits_rows, V) float. `tokens` and `logits_rows` of `in` size the workspace; a counting arena computes nothing.
   void forward(Ops& ops, Arena& ws, Tensor logits, StepInput in, const std::vector<KvCache>& cache, Tensor vision, Taps& tap) const;
 
-  // Uploads what the constructor could not: the rope frequencies.
-  void prepare(Ops& ops, void* frequencies);
+  // Device memory for the rope frequencies of up to `sequences` sequences, and what takes it.
+  static int64_t frequency_bytes(const DecoderSpec& spec, int32_t sequences) { return 2LL * spec.head_size * sequences; }
+  void prepare(Ops& ops, void* memory, int32_t sequences);
+
+  // Before forward: the frequencies of a step whose sequences have these lengths. Where they lie never changes.
+  void set_lengths(Ops& ops, const std::vector<int32_t>& rope_length);
+
+  // The head_size/2 frequencies of a sequence of this length.
+  static std::vector<float> inverse_frequencies(const DecoderSpec& spec, int32_t rope_length);
 
  private:
   struct Layer {
@@ -44,7 +51,8 @@ class Decoder {
   Matrix embed_, head_;
   Norm norm_;
   std::vector<Layer> layers_;
-  const float* frequencies_ = nullptr;
+  float* frequencies_ = nullptr;        // (sequences, head_size/2)
+  std::vector<int32_t> lengths_;        // by which each row of them was made
 };
 
 }  // namespace jvlm

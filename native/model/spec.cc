@@ -29,6 +29,23 @@ NormKind norm_kind(const Lines& lines, const std::string& key) {
   throw model_unsupported("'" + key + "' is " + text + "; known are layer_norm and rms_norm");
 }
 
+Rope rope_kind(const Lines& lines, const std::string& key) {
+  const std::string& text = word(lines, key);
+  if (text == "plain") return Rope::plain;
+  if (text == "dynamic_ntk") return Rope::dynamic_ntk;
+  if (text == "long") return Rope::long_rope;
+  throw model_unsupported("'" + key + "' is " + text + "; known are plain, dynamic_ntk and long");
+}
+
+std::vector<float> positive(const Lines& lines, const std::string& key, int32_t count) {
+  std::istringstream in(word(lines, key));
+  std::vector<float> out(static_cast<size_t>(count));
+  for (float& f : out)
+    if (!(in >> f) || !(f > 0)) throw model_format("'" + key + "' must be " + std::to_string(count) + " positive numbers");
+  if (!(in >> std::ws).eof()) throw model_format("'" + key + "' must be " + std::to_string(count) + " positive numbers");
+  return out;
+}
+
 void three(const Lines& lines, const std::string& key, float out[3]) {
   std::istringstream in(word(lines, key));
   if (!(in >> out[0] >> out[1] >> out[2]) || !(in >> std::ws).eof()) throw model_format("'" + key + "' must be three numbers");
@@ -65,7 +82,22 @@ Spec parse_spec(const std::string& text) {
   s.decoder.window = i32(lines, "decoder.window", 0, 1 << 24);
   s.decoder.context = i32(lines, "decoder.context", 1, 1 << 24);
   s.decoder.activation = activation(lines, "decoder.activation");
-  if (lines.size() != 26) throw model_format("The spec has " + std::to_string(lines.size()) + " lines, not 26");
+  size_t keys = 27;
+  s.decoder.rope = rope_kind(lines, "decoder.rope");
+  if (s.decoder.rope == Rope::dynamic_ntk) {
+    s.decoder.rope_factor = number(lines, "decoder.rope_factor");
+    s.decoder.rope_limit = i32(lines, "decoder.rope_limit", 1, 1 << 24);
+    if (!(s.decoder.rope_factor >= 1)) throw model_format("decoder.rope_factor is less than 1");
+    if (s.decoder.head_size < 4) throw model_format("decoder.head_size is too small for dynamic_ntk");
+    keys += 2;
+  } else if (s.decoder.rope == Rope::long_rope) {
+    s.decoder.rope_limit = i32(lines, "decoder.rope_limit", 1, 1 << 24);
+    s.decoder.rope_magnitude = static_cast<float>(number(lines, "decoder.rope_magnitude"));
+    s.decoder.rope_short = positive(lines, "decoder.rope_short", s.decoder.head_size / 2);
+    s.decoder.rope_long = positive(lines, "decoder.rope_long", s.decoder.head_size / 2);
+    keys += 4;
+  }
+  if (lines.size() != keys) throw model_format("The spec has " + std::to_string(lines.size()) + " lines, not " + std::to_string(keys));
   if (s.vision.hidden != s.vision.heads * s.vision.head_size) throw model_format("vision.hidden is not heads times head_size");
   if (s.vision.image % s.vision.patch || s.vision.grid() % 2) throw model_format("vision.image is no even number of patches");
   if (!s.vision.class_token) throw model_format("A pixel shuffle needs vision.class_token 1");

@@ -1,7 +1,9 @@
-// The shape of a model, from the text that Java sends: one "key value..." a line, every key of the tables below exactly once, no other.
+// The shape of a model, from the text that Java sends: one "key value..." a line, every key of the tables below that its
+// kinds have exactly once, no other.
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ops/ops.h"
 
@@ -25,12 +27,21 @@ struct ConnectorSpec {
   float eps = 0;
 };
 
-// Keys: decoder.hidden, .heads, .kv_heads, .head_size, .mlp, .layers, .vocabulary, .eps, .rope_theta, .window (0: none), .context,
-// .activation
+// What a sequence's length does to its rope, beyond `limit` tokens: nothing; a larger base (dynamic NTK); the long factors in place of the
+// short ones, which divide the frequencies, and a magnitude that multiplies cos and sin whatever the length.
+enum class Rope { plain, dynamic_ntk, long_rope };
+
+// Keys: decoder.hidden, .heads, .kv_heads, .head_size, .mlp, .layers, .vocabulary, .eps, .window (0: none), .context, .activation,
+// .rope (plain | dynamic_ntk | long), .rope_theta; only with dynamic_ntk: .rope_factor, .rope_limit; only with long: .rope_limit,
+// .rope_magnitude, .rope_short, .rope_long (head_size/2 numbers each)
 struct DecoderSpec {
   int32_t hidden = 0, heads = 0, kv_heads = 0, head_size = 0, mlp = 0, layers = 0, vocabulary = 0, window = 0, context = 0;
   float eps = 0;
-  double rope_theta = 0;
+  Rope rope = Rope::plain;
+  double rope_theta = 0, rope_factor = 1;
+  int32_t rope_limit = 0;
+  float rope_magnitude = 1;
+  std::vector<float> rope_short, rope_long;
   Act activation = Act::silu;
 
   int32_t attn_width() const { return heads * head_size; }

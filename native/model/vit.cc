@@ -20,6 +20,8 @@ Vit::Vit(const VisionSpec& spec, Weights& weights, Dtype act) : spec_(spec), act
     w.norm1 = norm("norm1");
     w.qkv = weights.matrix(at + "attn.qkv.weight", 3 * h, h);
     w.qkv_bias = weights.optional(at + "attn.qkv.bias", 3 * h);
+    w.q_norm = {NormKind::rms, weights.optional(at + "attn.q_norm.weight", h), nullptr, spec.eps};
+    w.k_norm = {NormKind::rms, weights.optional(at + "attn.k_norm.weight", h), nullptr, spec.eps};
     w.out = weights.matrix(at + "attn.out.weight", h, h);
     w.out_bias = weights.optional(at + "attn.out.bias", h);
     w.scale1 = weights.optional(at + "scale1", h);
@@ -62,6 +64,7 @@ Tensor Vit::forward(Ops& ops, Arena& ws, const VisionInput& in, Taps& tap) const
 void Vit::block(Ops& ops, const Layer& w, const Scratch& s, Tensor x, const PictureRows& rows) const {
   const int64_t h = spec_.hidden;
   ops.norm_matmul(s.qkv, x, s.normed, w.norm1, w.qkv, w.qkv_bias, Act::none);
+  if (w.q_norm.weight) ops.norm_qk(s.qkv, w.q_norm, w.k_norm);
   ops.attention(s.att, s.qkv.columns(0, h), s.qkv.columns(h, h), s.qkv.columns(2 * h, h), rows, rows, spec_.heads, spec_.heads, spec_.head_size,
                 1.f / std::sqrt(static_cast<float>(spec_.head_size)));
   ops.matmul_add(x, s.att, w.out, w.out_bias, w.scale1);                                        // x += scale1 * (att W + b)

@@ -19,7 +19,7 @@ class Vit {
 
  private:
   struct Layer {
-    Norm norm1, norm2;
+    Norm norm1, norm2, q_norm, k_norm;
     Matrix qkv, out, up, down;
     const float *qkv_bias, *out_bias, *up_bias, *down_bias, *scale1, *scale2;
   };

@@ -8,14 +8,15 @@
 // Targets (shapes: see the model's spec; h vision hidden, H decoder hidden):
 //   vision.patch.weight (h, 3*p*p)  vision.patch.bias  vision.class  vision.positions (tokens, h)  vision.norm.weight|bias
 //   vision.N.norm1.weight|bias  vision.N.attn.qkv.weight|bias (3h, h)  vision.N.attn.out.weight|bias (h, h)  vision.N.scale1
+//   vision.N.attn.q_norm.weight (h)  vision.N.attn.k_norm.weight (h)
 //   vision.N.norm2.weight|bias  vision.N.mlp.up.weight|bias (mlp, h)  vision.N.mlp.down.weight|bias (h, mlp)  vision.N.scale2
 //   connector.norm.weight|bias (4h)  connector.up.weight|bias (H, 4h)  connector.down.weight|bias (H, H)
 //   decoder.embed.weight (V, H)
 //   decoder.N.attn_norm.weight  decoder.N.attn.qkv.weight ((heads + 2 kv_heads) * head_size, H)  decoder.N.attn.out.weight
 //   decoder.N.mlp_norm.weight  decoder.N.mlp.gate_up.weight (2 mlp, H: gate, then up)  decoder.N.mlp.down.weight (H, mlp)
 //   decoder.norm.weight  decoder.head.weight (V, H)
-// Biases, scales and the norm after the last vision block, where a family lacks them, are absent from the manifest and not applied; vision.class is
-// there exactly with vision.class_token 1.
+// Biases, scales, norms of queries and keys, and the norm after the last vision block, where a family lacks them, are absent from the manifest and
+// not applied; vision.class is there exactly with vision.class_token 1.
 #pragma once
 #include <map>
 #include <string>

@@ -111,6 +111,8 @@ class Ops {
 
   // ---- rows ---------------------------------------------------------------------------------------------------------------------
   virtual void norm(Tensor out, Tensor x, const Norm& norm) = 0;                       // x (T, h) float -> out (T, h) act, or float, then also x itself
+  // RMSNorm in place of the q block and of the k block of qkv (T, 3h) act, each over its full width h, all heads together.
+  virtual void norm_qk(Tensor qkv, const Norm& q, const Norm& k) = 0;
   virtual void gather(Tensor out, Tensor x, const int32_t* row) = 0;                   // out[i] = x[row[i]], float
 
   // ---- products -----------------------------------------------------------------------------------------------------------------
@@ -136,7 +138,8 @@ class Ops {
   // token[i] < 0 stands for last_ids[-1 - token[i]].
   virtual void embed(Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table,
                      Tensor vision) = 0;
-  // cos, sin (T, D/2) of position * inverse_frequency, times magnitude, for every token of the step.
+  // cos, sin (T, D/2) of position * inverse_frequency, times magnitude, for every token of the step. inverse_frequency (S, D/2): scaled rope
+  // goes by a sequence's length.
   virtual void rope_table(float* cos, float* sin, const Step& step, const float* inverse_frequency, int32_t half, float magnitude) = 0;
   // Half-split rope on q and k inside qkv (T, (H+2K)*D) act, in place for q; k and v go to the cache.
   virtual void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step) = 0;

@@ -289,7 +289,7 @@ void paged(const Decoder& d, int32_t sequences, int32_t past, int32_t fresh) {
   for (int32_t i = 0; i < sequences * pages; ++i) page.push_back((i * 7 + 3) % (sequences * pages));   // 7 may divide the count: checked below
   if (sequences * pages % 7 == 0)
     for (int32_t i = 0; i < sequences * pages; ++i) page[static_cast<size_t>(i)] = sequences * pages - 1 - i;
-  const Memory d_seq(seq_start), d_past(pasts), d_page_start(page_start), d_page(page), cos(4LL * tokens * half), sin(4LL * tokens * half), frequency(4LL * half);
+  const Memory d_seq(seq_start), d_past(pasts), d_page_start(page_start), d_page(page), cos(4LL * tokens * half), sin(4LL * tokens * half), frequency(4LL * sequences * half);
   Step step;
   step.tokens = tokens, step.sequences = sequences, step.max_new = fresh, step.max_length = length;
   step.seq_start = d_seq.ints(), step.past = d_past.ints(), step.page_start = d_page_start.ints(), step.page = d_page.ints(), step.cos = cos.floats(), step.sin = sin.floats();

@@ -65,6 +65,12 @@ class Mirrored : public Ops {
     on_->norm(o.tensor, in.tensor, {n.kind, w.floats(), b.floats(), n.eps});
     o.back();
   }
+  void norm_qk(Tensor qkv, const Norm& q, const Norm& k) override {
+    Rows rows(*on_, qkv);
+    Bytes qw(*on_, q.weight, qkv.cols / 3 * 4), kw(*on_, k.weight, qkv.cols / 3 * 4);
+    on_->norm_qk(rows.tensor, {q.kind, qw.floats(), nullptr, q.eps}, {k.kind, kw.floats(), nullptr, k.eps});
+    rows.back();
+  }
   void gather(Tensor out, Tensor x, const int32_t* row) override {
     Rows o(*on_, out), in(*on_, x);
     Bytes r(*on_, row, out.rows * 4);
@@ -118,7 +124,7 @@ class Mirrored : public Ops {
   }
   void rope_table(float* cos, float* sin, const Step& step, const float* inverse_frequency, int32_t half, float magnitude) override {
     const int64_t bytes = 4LL * step.tokens * half;
-    Bytes c(*on_, cos, bytes), s(*on_, sin, bytes), f(*on_, inverse_frequency, half * 4);
+    Bytes c(*on_, cos, bytes), s(*on_, sin, bytes), f(*on_, inverse_frequency, 4LL * step.sequences * half);
     Steps own(*on_, step, 0);
     on_->rope_table(c.floats(), s.floats(), own.step, f.floats(), half, magnitude);
     c.back(), s.back();

@@ -137,6 +137,27 @@ inline void norms(Pair& p) {
         }
 }
 
+// In place; the values beside queries and keys stay as they were. Widths are multiples of 4.
+inline void qk_norms(Pair& p) {
+  for (int64_t width : {4, 40, 72, 384, 1024, 3200})
+    for (int64_t rows : {1, 3, 17})
+      for (float spread : {1e-4f, 1.f, 1e4f}) {
+        Buffer got(p.act, rows, 3 * width, 3 * width + 5), q(Dtype::f32, 1, width), k(Dtype::f32, 1, width);
+        got.random(1, spread);
+        for (int64_t c = 0; c < width; ++c) got.set(rows - 1, c, 0);                              // a row of zeros stays one
+        q.random(2, 0.2f, 1), k.random(3, 0.2f, -2);
+        Buffer want = copy(got), before = copy(got);
+        const Norm nq{NormKind::rms, q.floats(), nullptr, 1e-6f}, nk{NormKind::rms, k.floats(), nullptr, 1e-3f};
+        p.ops->norm_qk(got, nq, nk);
+        p.reference->norm_qk(want, nq, nk);
+        compare("norm_qk" + at + " width " + std::to_string(width) + " rows " + std::to_string(rows), got, want, static_cast<double>(width), 8);
+        bool untouched = true;
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t c = 2 * width; c < 3 * width; ++c) untouched &= got.get(r, c) == before.get(r, c);
+        expect("norm_qk leaves the values" + at, untouched);
+      }
+}
+
 inline void patches(Pair& p) {
   // Grids of 14x14 patches and how many pixels beside the last column and below the last row are missing.
   struct Shape {
@@ -276,12 +297,14 @@ inline void paged_attention(Pair& p) {
           step.tokens = total, step.sequences = static_cast<int32_t>(b.past.size());
           step.seq_start = seq_start.data(), step.past = b.past.data(), step.page_start = page_start.data(), step.page = pages.data();
           const int32_t half = size / 2;
-          std::vector<float> cos(static_cast<size_t>(total) * static_cast<size_t>(half)), sin(cos), frequency(static_cast<size_t>(half));
-          for (int32_t i = 0; i < half; ++i) frequency[static_cast<size_t>(i)] = std::pow(1e4f, -static_cast<float>(i) / static_cast<float>(half));
-          p.reference->rope_table(cos.data(), sin.data(), step, frequency.data(), half, 1);
+          std::vector<float> cos(static_cast<size_t>(total) * static_cast<size_t>(half)), sin(cos), frequency(b.past.size() * static_cast<size_t>(half));
+          for (int32_t i = 0; i < step.sequences * half; ++i)                                    // each sequence's are its own
+            frequency[static_cast<size_t>(i)] = std::pow(1e4f + 1e3f * static_cast<float>(i / half), -static_cast<float>(i % half) / static_cast<float>(half));
+          const float magnitude = window ? 1.19f : 1;
+          p.reference->rope_table(cos.data(), sin.data(), step, frequency.data(), half, magnitude);
           step.cos = cos.data(), step.sin = sin.data();
           std::vector<float> cos2(cos.size()), sin2(sin.size());
-          p.ops->rope_table(cos2.data(), sin2.data(), step, frequency.data(), half, 1);
+          p.ops->rope_table(cos2.data(), sin2.data(), step, frequency.data(), half, magnitude);
           for (size_t i = 0; i < cos.size(); ++i)
             if (std::fabs(cos[i] - cos2[i]) > 2e-7 || std::fabs(sin[i] - sin2[i]) > 2e-7) {
               expect("rope_table" + at, false);
@@ -357,7 +380,7 @@ inline void run_cases(Pair& p, const std::string& only = "") {
   const struct {
     const char* name;
     void (*run)(Pair&);
-  } groups[] = {{"products", products}, {"large_product", large_product}, {"norms", norms}, {"patches", patches}, {"pixel_shuffles", pixel_shuffles}, {"dense_attention", dense_attention},
+  } groups[] = {{"products", products}, {"large_product", large_product}, {"norms", norms}, {"qk_norms", qk_norms}, {"patches", patches}, {"pixel_shuffles", pixel_shuffles}, {"dense_attention", dense_attention},
                 {"paged_attention", paged_attention}, {"small_ones", small_ones}};
   for (const auto& group : groups)
     if (only.empty() || only == group.name) group.run(p);

@@ -66,7 +66,7 @@ void norms(const cuda::Queue& queue) {
       std::vector<uint16_t> before;
       for (float v : numbers(static_cast<size_t>(rows * stride), 6, 3)) before.push_back(to_bf16(v));
       Mirror<uint16_t> qkv(before);
-      cuda::qk_norm(queue, {qkv.data, Dtype::bf16, rows, 3 * width, stride}, q.data, k.data, width, 1e-6f);
+      cuda::norm_qk(queue, {qkv.data, Dtype::bf16, rows, 3 * width, stride}, {NormKind::rms, q.data, nullptr, 1e-6f}, {NormKind::rms, k.data, nullptr, 1e-6f});
       qkv.back();
       bool good = true;
       for (int64_t r = 0; r < rows; ++r)
@@ -84,7 +84,7 @@ void norms(const cuda::Queue& queue) {
             }
           }
         }
-      expect("qk_norm of " + std::to_string(width) + ", " + std::to_string(rows) + " rows", good);
+      expect("norm_qk of " + std::to_string(width) + ", " + std::to_string(rows) + " rows", good);
     }
 }
 
@@ -93,7 +93,8 @@ void far_positions(const cuda::Queue& queue) {
   constexpr int32_t half = 40;
   Mirror<int32_t> seq_start({0, 5, 5, 6, 70}), past({0, 7, 99999, 65500});
   std::vector<float> f;
-  for (int i = 0; i < half; ++i) f.push_back(std::pow(1e6f, -static_cast<float>(i) / half));
+  for (int s = 0; s < 4; ++s)
+    for (int i = 0; i < half; ++i) f.push_back(std::pow(s + 1e6f, -static_cast<float>(i) / half));
   Mirror<float> frequency(f), cos(std::vector<float>(70 * half)), sin(std::vector<float>(70 * half));
   Step step;
   step.tokens = 70, step.sequences = 4, step.seq_start = seq_start.data, step.past = past.data;
@@ -104,7 +105,7 @@ void far_positions(const cuda::Queue& queue) {
     for (int s = 0; s < 4; ++s)
       for (int t = seq_start.host[static_cast<size_t>(s)]; t < seq_start.host[static_cast<size_t>(s) + 1]; ++t)
         for (int i = 0; i < half; ++i) {
-          const float angle = static_cast<float>(past.host[static_cast<size_t>(s)] + t - seq_start.host[static_cast<size_t>(s)]) * f[static_cast<size_t>(i)];
+          const float angle = static_cast<float>(past.host[static_cast<size_t>(s)] + t - seq_start.host[static_cast<size_t>(s)]) * f[static_cast<size_t>(s * half + i)];
           const auto at = static_cast<size_t>(t * half + i);
           worst = std::max({worst, std::fabs(cos.host[at] - std::cos(static_cast<double>(angle)) * magnitude), std::fabs(sin.host[at] - std::sin(static_cast<double>(angle)) * magnitude)});
         }

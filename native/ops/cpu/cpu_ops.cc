@@ -157,6 +157,7 @@ class CpuOps : public Ops {
 
   // ---- rows ---------------------------------------------------------------------------------------------------------------------
   void norm(Tensor out, Tensor x, const Norm& norm) override { rows_.norm(out, x, norm); }
+  void norm_qk(Tensor qkv, const Norm& q, const Norm& k) override { rows_.norm_qk(qkv, q, k); }
 
   void gather(Tensor out, Tensor x, const int32_t* row) override {
     for (int64_t r = 0; r < out.rows; ++r) std::memcpy(out.row<float>(r), x.row<float>(row[r]), static_cast<size_t>(out.cols) * 4);
@@ -225,7 +226,7 @@ class CpuOps : public Ops {
 #pragma omp parallel for schedule(static) if (step.seq_start[s + 1] - step.seq_start[s] > 3)
       for (int32_t t = step.seq_start[s]; t < step.seq_start[s + 1]; ++t)
         for (int32_t i = 0; i < half; ++i) {
-          const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[i];
+          const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[static_cast<int64_t>(s) * half + i];
           cos[static_cast<int64_t>(t) * half + i] = std::cos(angle) * magnitude;
           sin[static_cast<int64_t>(t) * half + i] = std::sin(angle) * magnitude;
         }

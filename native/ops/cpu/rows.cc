@@ -82,22 +82,34 @@ float sum_of(int64_t n, F&& term) {
   return lane[0];
 }
 
-template <class T>
-void norm_row(T* out, const float* x, int64_t n, const Norm& norm) {
+template <class T, class S>
+void norm_row(T* out, const S* x, int64_t n, const Norm& norm) {
   float mean = 0;
-  if (norm.kind == NormKind::layer) mean = sum_of(n, [&](int64_t i) { return x[i]; }) / static_cast<float>(n);
-  const float square = sum_of(n, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
+  if (norm.kind == NormKind::layer) mean = sum_of(n, [&](int64_t i) { return load(x, i); }) / static_cast<float>(n);
+  const float square = sum_of(n, [&](int64_t i) { return (load(x, i) - mean) * (load(x, i) - mean); });
   const float factor = 1.f / std::sqrt(square / static_cast<float>(n) + norm.eps);
   if (norm.bias)
-    for (int64_t i = 0; i < n; ++i) store(out, i, (x[i] - mean) * factor * norm.weight[i] + norm.bias[i]);
+    for (int64_t i = 0; i < n; ++i) store(out, i, (load(x, i) - mean) * factor * norm.weight[i] + norm.bias[i]);
   else
-    for (int64_t i = 0; i < n; ++i) store(out, i, (x[i] - mean) * factor * norm.weight[i]);
+    for (int64_t i = 0; i < n; ++i) store(out, i, (load(x, i) - mean) * factor * norm.weight[i]);
 }
 
 void norm(Tensor out, Tensor x, const Norm& n) {
   with_type(out.dtype, [&]<class T>(T*) {
 #pragma omp parallel for schedule(static) if (x.rows > 3)
     for (int64_t r = 0; r < x.rows; ++r) norm_row(out.row<T>(r), x.row<float>(r), x.cols, n);
+  });
+}
+
+void norm_qk(Tensor qkv, const Norm& q, const Norm& k) {
+  const int64_t h = qkv.cols / 3;
+  with_type(qkv.dtype, [&]<class T>(T*) {
+#pragma omp parallel for schedule(static) if (qkv.rows > 3)
+    for (int64_t r = 0; r < qkv.rows; ++r) {
+      T* row = qkv.row<T>(r);
+      norm_row(row, row, h, q);
+      norm_row(row + h, row + h, h, k);
+    }
   });
 }
 
@@ -286,7 +298,7 @@ void finish_gate(Tensor out, const float* sum, int64_t stride, const float* scal
 
 }  // namespace
 
-extern const RowKernels row_table = {norm,   pixel_shuffle_norm, patches, embed,      rope_append, argmax,
-                                     widen,  convert,            finish,  finish_add, finish_gate};
+extern const RowKernels row_table = {norm,  norm_qk, pixel_shuffle_norm, patches,    embed,      rope_append, argmax,
+                                     widen, convert, finish,             finish_add, finish_gate};
 
 }  // namespace jvlm::cpu::JVLM_ISA

@@ -7,6 +7,7 @@ namespace jvlm::cpu {
 
 struct RowKernels {
   void (*norm)(Tensor out, Tensor x, const Norm& norm);
+  void (*norm_qk)(Tensor qkv, const Norm& q, const Norm& k);
   void (*pixel_shuffle_norm)(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm);
   // Pixels of every patch, normalised: (T, 3*p*p) act, columns channel, y, x; a class token's are 0.
   void (*patches)(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch, const float mean[3], const float std[3]);

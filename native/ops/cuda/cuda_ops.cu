@@ -128,6 +128,7 @@ class CudaOps : public Ops {
 
   // ---- rows ---------------------------------------------------------------------------------------------------------------------
   void norm(Tensor out, Tensor x, const Norm& n) override { cuda::norm(queue_, out, x, n); }
+  void norm_qk(Tensor qkv, const Norm& q, const Norm& k) override { cuda::norm_qk(queue_, qkv, q, k); }
   void gather(Tensor out, Tensor x, const int32_t* row) override { cuda::gather(queue_, out, x, row); }
 
   // ---- products -----------------------------------------------------------------------------------------------------------------

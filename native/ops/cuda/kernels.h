@@ -51,7 +51,7 @@ void pixel_shuffle_norm(const Queue& queue, Tensor out, Tensor x, int32_t tiles,
 // ---- rows (norm.cu, elementwise.cu) -------------------------------------------------------------------------------------------------------
 void norm(const Queue& queue, Tensor out, Tensor x, const Norm& norm);                        // x float -> out bf16 (or float)
 // InternViT-6B: RMSNorm of q and of k over their full width inside qkv (T, 3*h) bf16, in place.
-void qk_norm(const Queue& queue, Tensor qkv, const float* q_weight, const float* k_weight, int64_t width, float eps);
+void norm_qk(const Queue& queue, Tensor qkv, const Norm& q, const Norm& k);
 void gather(const Queue& queue, Tensor out, Tensor x, const int32_t* row);
 void embed(const Queue& queue, Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table, Tensor vision);
 void argmax(const Queue& queue, int32_t* ids, Tensor logits);

@@ -35,8 +35,7 @@ __global__ void __launch_bounds__(Threads > 128 ? Threads : 128, 1) norm_kernel(
 struct QkRows {
   uint16_t* qkv;
   int64_t stride, rows, width;                             // rows: two a token, its queries and its keys
-  const float *q_weight, *k_weight;
-  float eps;
+  Norm q, k;
 };
 
 template <int Threads>
@@ -45,9 +44,8 @@ __global__ void __launch_bounds__(Threads > 128 ? Threads : 128, 1) qk_norm_kern
   const int64_t r = static_cast<int64_t>(blockIdx.x) * (blockDim.x / Threads) + threadIdx.x / Threads;
   if (r >= p.rows) return;
   uint16_t* row = p.qkv + r / 2 * p.stride + r % 2 * p.width;
-  const Norm n{NormKind::rms, r % 2 ? p.k_weight : p.q_weight, nullptr, p.eps};
   // A thread writes what it has read itself, after everything has been read: in place is safe.
-  normalise_row<Threads, NormKind::rms>(row, p.width, n, reinterpret_cast<NormShared*>(shared),
+  normalise_row<Threads, NormKind::rms>(row, p.width, r % 2 ? p.k : p.q, reinterpret_cast<NormShared*>(shared),
                                         [&](int c) { return load_quad(static_cast<const uint16_t*>(row), c, p.width); }, [] {});
 }
 
@@ -85,11 +83,11 @@ void norm(const Queue& queue, Tensor out, Tensor x, const Norm& n) {
     layer ? norm_rows<NormKind::layer, uint16_t>(queue, out, x, n) : norm_rows<NormKind::rms, uint16_t>(queue, out, x, n);
 }
 
-// `width` is a multiple of 4, so that the keys' rows are aligned as the queries' are.
-void qk_norm(const Queue& queue, Tensor qkv, const float* q_weight, const float* k_weight, int64_t width, float eps) {
+// The width is a multiple of 4, so that the keys' rows are aligned as the queries' are.
+void norm_qk(const Queue& queue, Tensor qkv, const Norm& q, const Norm& k) {
   if (qkv.rows == 0) return;
-  const QkRows p{qkv.row<uint16_t>(0), qkv.stride, 2 * qkv.rows, width, q_weight, k_weight, eps};
-  choose_threads(width, [&](auto threads) {
+  const QkRows p{qkv.row<uint16_t>(0), qkv.stride, 2 * qkv.rows, qkv.cols / 3, q, k};
+  choose_threads(p.width, [&](auto threads) {
     launch(queue.stream, qk_norm_kernel<threads.value>, norm_shape<threads.value>(p.rows, Mode::plain), p);
   });
 }

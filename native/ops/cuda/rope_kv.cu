@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kTableThreads) rope_table_kernel(float* cos, f
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kTableThreads + threadIdx.x;
   if (i >= static_cast<int64_t>(step.tokens) * half) return;
   const int t = static_cast<int>(i / half), s = sequence_of(step, t);
-  const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[i - static_cast<int64_t>(t) * half];
+  const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[i + static_cast<int64_t>(s - t) * half];
   double c, d;
   cos_sin(static_cast<double>(angle), c, d);
   cos[i] = static_cast<float>(c * static_cast<double>(magnitude));

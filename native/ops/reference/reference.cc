@@ -158,6 +158,12 @@ class ReferenceOps : public Ops {
     }
   }
 
+  void norm_qk(Tensor qkv, const Norm& q, const Norm& k) override {
+    const int64_t h = qkv.cols / 3;
+    norm(qkv.columns(0, h), qkv.columns(0, h), q);
+    norm(qkv.columns(h, h), qkv.columns(h, h), k);
+  }
+
   void gather(Tensor out, Tensor x, const int32_t* row) override {
     for (int64_t r = 0; r < out.rows; ++r)
       for (int64_t c = 0; c < out.cols; ++c) set(out, r, c, get(x, row[r], c));
@@ -192,7 +198,7 @@ class ReferenceOps : public Ops {
       for (int32_t t = step.seq_start[s]; t < step.seq_start[s + 1]; ++t)
         for (int32_t i = 0; i < half; ++i) {
           // The angle is a float32 product in the references; its rounding is part of the result.
-          const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[i];
+          const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[static_cast<int64_t>(s) * half + i];
           cos[static_cast<int64_t>(t) * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * magnitude);
           sin[static_cast<int64_t>(t) * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * magnitude);
         }

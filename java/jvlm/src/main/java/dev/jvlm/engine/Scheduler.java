@@ -123,7 +123,7 @@ final class Scheduler {
             if (s.prefilled()) {
                 finishIn(plan, s, rowsOf, inStep);
             } else {
-                plan.end(s.cached);
+                plan.end(s.prompt.length);
                 s.inFlight++;
                 s.lastRow = -1;
                 inStep.add(s);

@@ -51,7 +51,11 @@ final class StepPlan {
         visionRow.put(row);
     }
 
-    /** Ends the sequence. */
+    /**
+     * Ends the sequence.
+     *
+     * @param length what scaled rope goes by: the whole prompt's for every chunk of it, in decoding that with the new token
+     */
     void end(int length) {
         seqStart.put(token.position());
         ropeLength.put(length);

@@ -30,7 +30,7 @@ public record Blueprint(String family, ModelSpec spec, List<Weight> weights, Til
         return Families.read(ModelFolder.open(absolute.getParent()).json(absolute.getFileName().toString()));
     }
 
-    /** The number of weights. */
+    /** How many numbers the weights are. */
     public long parameters() {
         return weights.stream().mapToLong(w -> w.rows() * w.columns()).sum();
     }

@@ -22,13 +22,13 @@ final class Config {
             "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention",
             "architectures", "attention_dropout", "attn_implementation", "bad_words_ids", "begin_suppress_tokens", "bos_token_id",
             "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample",
-            "drop_path_rate", "dropout", "dtype", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
+            "drop_path_rate", "dropout", "dtype", "early_stopping", "embd_pdrop", "encoder_no_repeat_ngram_size", "eos_token_id",
             "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
             "hidden_dropout_prob", "id2label", "initializer_factor", "initializer_range", "is_decoder", "is_encoder_decoder",
             "label2id", "length_penalty", "max_length", "max_window_layers", "min_length", "model_type", "no_repeat_ngram_size",
             "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states", "output_scores",
             "pad_token_id", "prefix", "pretraining_tp", "problem_type", "pruned_heads", "remove_invalid_values",
-            "repetition_penalty", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
+            "repetition_penalty", "resid_pdrop", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
             "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p",
             "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "use_flash_attn");
 
@@ -87,6 +87,17 @@ final class Config {
 
     double number(String key, double min, double max, double ifMissing) {
         return isSet(key) ? number(key, min, max) : ifMissing;
+    }
+
+    /** A list of so many numbers from {@code min} to {@code max}, which must be there. */
+    double[] numbers(String key, int count, double min, double max) {
+        JsonNode value = get(key);
+        double[] numbers = value.valueStream().filter(JsonNode::isNumber).mapToDouble(JsonNode::asDouble).toArray();
+        if (!value.isArray() || value.size() != count || numbers.length != count
+                || Arrays.stream(numbers).anyMatch(n -> !(n >= min && n <= max))) {
+            throw outOfRange(key, value, count + " numbers from " + min + " to " + max);
+        }
+        return numbers;
     }
 
     boolean flag(String key, boolean ifMissing) {

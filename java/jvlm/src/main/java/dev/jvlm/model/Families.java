@@ -8,7 +8,7 @@ import tools.jackson.databind.JsonNode;
 /** The families that this version knows. */
 final class Families {
 
-    private static final List<ModelFamily> ALL = List.of(new H2ovl());
+    private static final List<ModelFamily> ALL = List.of(new H2ovl(), new InternVl());
 
     private Families() {}
 

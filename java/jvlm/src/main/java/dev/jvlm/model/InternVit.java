@@ -13,6 +13,7 @@ final class InternVit {
 
     private final ModelSpec.Vision spec;
     private final boolean qkvBias;
+    private final boolean qkNorms;
 
     /**
      * Reads {@code vision_config} and the wrapper's keys about it. Keys that are missing have the defaults of the published
@@ -33,11 +34,11 @@ final class InternVit {
             throw config.contradiction("image_size is " + image + ", which is no even number of patches of " + patch + " pixels");
         }
         config.requireNumber("num_channels", 3, 3);
-        config.requireFlag("qk_normalization", false, true);
-        config.requireText("norm_type", "rms_norm", "layer_norm");
+        config.requireText("norm_type", "rms_norm", "layer_norm", "rms_norm");
         config.requireText("hidden_act", "gelu", "gelu");
         config.requireUnset("quantization_config");
         qkvBias = config.flag("qkv_bias", false);
+        qkNorms = config.flag("qk_normalization", true);
 
         int tile = wrapper.integer("force_image_size", 1, 8192, image);
         if (tile != image) {
@@ -48,7 +49,8 @@ final class InternVit {
         // -1 is the last block's output, -2 the one before it, and so on: the blocks behind do not run.
         int select = wrapper.integer("select_layer", -layers, -1, -1);
         spec = new ModelSpec.Vision(hidden, heads, hidden / heads, config.integer("intermediate_size", 1, 1_048_576),
-                layers + select + 1, patch, image, ModelSpec.Norm.LAYER_NORM,
+                layers + select + 1, patch, image,
+                config.text("norm_type", "rms_norm").equals("rms_norm") ? ModelSpec.Norm.RMS_NORM : ModelSpec.Norm.LAYER_NORM,
                 config.number("layer_norm_eps", Double.MIN_VALUE, 1, 1e-6), ModelSpec.Activation.GELU, MEAN, STD);
     }
 
@@ -73,14 +75,18 @@ final class InternVit {
         for (int i = 0; i < spec.layers(); i++) {
             String from = "vision_model.encoder.layers." + i + ".";
             String to = "vision." + i + ".";
-            map.layerNorm(to + "norm1", from + "norm1", hidden);
+            norm(map, to + "norm1", from + "norm1");
             map.matrix(to + "attn.qkv.weight", from + "attn.qkv.weight", 3 * hidden, hidden);
             if (qkvBias) {
                 map.vector(to + "attn.qkv.bias", from + "attn.qkv.bias", 3 * hidden);
             }
+            if (qkNorms) {
+                map.vector(to + "attn.q_norm.weight", from + "attn.q_norm.weight", hidden);
+                map.vector(to + "attn.k_norm.weight", from + "attn.k_norm.weight", hidden);
+            }
             map.linear(to + "attn.out", from + "attn.proj", hidden, hidden);
             map.vector(to + "scale1", from + "ls1", hidden);
-            map.layerNorm(to + "norm2", from + "norm2", hidden);
+            norm(map, to + "norm2", from + "norm2");
             map.linear(to + "mlp.up", from + "mlp.fc1", spec.mlp(), hidden);
             map.linear(to + "mlp.down", from + "mlp.fc2", hidden, spec.mlp());
             map.vector(to + "scale2", from + "ls2", hidden);
@@ -88,5 +94,13 @@ final class InternVit {
         map.layerNorm("connector.norm", "mlp1.0", 4 * hidden);
         map.linear("connector.up", "mlp1.1", out, 4 * hidden);
         map.linear("connector.down", "mlp1.3", out, out);
+    }
+
+    private void norm(WeightMap map, String target, String name) {
+        if (spec.norm() == ModelSpec.Norm.RMS_NORM) {
+            map.vector(target + ".weight", name + ".weight", spec.hidden());
+        } else {
+            map.layerNorm(target, name, spec.hidden());
+        }
     }
 }

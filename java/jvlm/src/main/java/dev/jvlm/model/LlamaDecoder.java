@@ -1,12 +1,10 @@
 package dev.jvlm.model;
 
 /** A language model of the Llama shape: {@code LlamaForCausalLM}, {@code MistralForCausalLM}. */
-final class LlamaDecoder {
+final class LlamaDecoder implements TextDecoder {
 
     /** What Mistral's configuration class takes for a {@code sliding_window} that is not there; null means none. */
     private static final int MISTRAL_WINDOW = 4096;
-
-    private static final int MOST_POSITIONS = 1 << 24;
 
     private final ModelSpec.Decoder spec;
 
@@ -23,37 +21,20 @@ final class LlamaDecoder {
                     : MISTRAL_WINDOW;
             default -> throw config.unsupported("architectures", "LlamaForCausalLM, MistralForCausalLM");
         }
-        int hidden = config.integer("hidden_size", 1, 65_536);
-        int heads = config.integer("num_attention_heads", 1, 1024);
-        int kvHeads = config.integer("num_key_value_heads", 1, 1024, heads);
-        if (heads % kvHeads != 0) {
-            throw config.contradiction("num_attention_heads is " + heads + ", no multiple of num_key_value_heads, " + kvHeads);
-        }
-        if (!config.isSet("head_dim") && hidden % heads != 0) {
-            throw config.contradiction("hidden_size is " + hidden + ", which " + heads + " heads do not divide");
-        }
-        int headSize = config.integer("head_dim", 2, 1024, hidden / heads);
-        if (headSize % 2 != 0) {
-            throw config.contradiction("a head has " + headSize + " numbers; rotary positions need an even number");
-        }
-        config.requireText("hidden_act", "silu", "silu");
         config.requireFlag("attention_bias", false, false);
         config.requireFlag("mlp_bias", false, false);
-        config.requireFlag("tie_word_embeddings", false, false);
-        config.requireNumber("partial_rotary_factor", 1, 1);
-        config.requireUnset("rope_scaling", "rope_parameters", "quantization_config");
-        spec = new ModelSpec.Decoder(hidden, heads, kvHeads, headSize, config.integer("intermediate_size", 1, 1_048_576),
-                config.integer("num_hidden_layers", 1, 1024), config.integer("vocab_size", 1, 1 << 22),
-                config.number("rms_norm_eps", Double.MIN_VALUE, 1, 1e-6), config.number("rope_theta", 1, 1e12, 10_000), window,
-                config.integer("max_position_embeddings", 1, MOST_POSITIONS), ModelSpec.Activation.SILU);
+        config.requireUnset("rope_scaling");
+        spec = TextDecoder.shape(config, 1e-6, new ModelSpec.Rope.Plain(), window,
+                config.integer("max_position_embeddings", 1, MOST_POSITIONS));
     }
 
-    ModelSpec.Decoder spec() {
+    @Override
+    public ModelSpec.Decoder spec() {
         return spec;
     }
 
-    /** @param prefix what the checkpoint puts in front of the language model's own names */
-    void addWeights(WeightMap map, String prefix) {
+    @Override
+    public void addWeights(WeightMap map, String prefix) {
         long hidden = spec.hidden();
         long q = (long) spec.heads() * spec.headSize();
         long kv = (long) spec.kvHeads() * spec.headSize();

@@ -2,6 +2,7 @@ package dev.jvlm.model;
 
 import dev.jvlm.error.JvlmException;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
@@ -22,7 +23,11 @@ public record Manifest(List<Piece> pieces) {
     public record Piece(String target, long firstRow, long rows, long columns, String dtype, String file, long offset) {
         /** Bytes in the file. */
         public long bytes() {
-            return rows * columns * (dtype.equals("F32") ? 4 : 2);
+            return rows * columns * size(dtype);
+        }
+
+        private static int size(String dtype) {
+            return dtype.equals("F32") ? 4 : 2;
         }
     }
 
@@ -44,10 +49,10 @@ public record Manifest(List<Piece> pieces) {
      * @throws JvlmException MODEL_FORMAT naming every tensor that is missing or has another shape than the config says (at most ten)
      */
     static Manifest of(List<Weight> weights, SafeTensors tensors, List<String> notes) {
-        List<String> problems = new ArrayList<>();
         List<Piece> pieces = new ArrayList<>();
         Set<String> unused = new TreeSet<>();
         tensors.tensors().forEach(t -> unused.add(t.name()));
+        Set<String> problems = new LinkedHashSet<>(); // A tensor that several weights share is named once.
         for (Weight weight : weights) {
             SafeTensors.Tensor tensor = tensors.get(weight.name());
             unused.remove(weight.name());
@@ -58,8 +63,9 @@ public record Manifest(List<Piece> pieces) {
             } else if (!DTYPES.contains(tensor.dtype())) {
                 problems.add(weight.name() + " has the dtype " + tensor.dtype() + " instead of BF16, F16 or F32");
             } else {
+                long before = weight.sourceRow() * weight.columns() * Piece.size(tensor.dtype());
                 pieces.add(new Piece(weight.target(), weight.firstRow(), weight.rows(), weight.columns(), tensor.dtype(),
-                        tensor.file().toString(), tensor.offset()));
+                        tensor.file().toString(), tensor.offset() + before));
             }
         }
         if (!problems.isEmpty()) {

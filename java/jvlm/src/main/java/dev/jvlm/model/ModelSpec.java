@@ -31,14 +31,29 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
 
     /** @param window sliding window in tokens, 0 for none; @param context the most positions that the model allows */
     public record Decoder(int hidden, int heads, int kvHeads, int headSize, int mlp, int layers, int vocabulary, double eps,
-            double ropeTheta, int window, int context, Activation activation) {}
+            double ropeTheta, Rope rope, int window, int context, Activation activation) {}
+
+    /** What the length of a sequence does to its rotary positions. */
+    public sealed interface Rope {
+        /** Nothing. */
+        record Plain() implements Rope {}
+
+        /** Beyond {@code limit} tokens the base grows with the length. */
+        record DynamicNtk(double factor, int limit) implements Rope {}
+
+        /**
+         * Each frequency is divided by its factor, a short one up to {@code limit} tokens, a long one beyond; {@code magnitude} multiplies
+         * cosines and sines.
+         */
+        record LongRope(int limit, double magnitude, double[] shortFactors, double[] longFactors) implements Rope {}
+    }
 
     /** Vision rows that one tile becomes. */
     public int rowsPerTile() {
         return (vision.grid() / 2) * (vision.grid() / 2);
     }
 
-    /** The text that native code parses: every key of {@code native/model/spec.h} once. */
+    /** The text that native code parses: every key of {@code native/model/spec.h} that its kinds have, once. */
     public String toText() {
         StringJoiner text = new StringJoiner("\n", "", "\n");
         text.add("vision.hidden " + vision.hidden);
@@ -64,6 +79,19 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
         text.add("decoder.vocabulary " + decoder.vocabulary);
         text.add("decoder.eps " + decoder.eps);
         text.add("decoder.rope_theta " + decoder.ropeTheta);
+        if (decoder.rope instanceof Rope.DynamicNtk ntk) {
+            text.add("decoder.rope dynamic_ntk");
+            text.add("decoder.rope_factor " + ntk.factor);
+            text.add("decoder.rope_limit " + ntk.limit);
+        } else if (decoder.rope instanceof Rope.LongRope longRope) {
+            text.add("decoder.rope long");
+            text.add("decoder.rope_limit " + longRope.limit);
+            text.add("decoder.rope_magnitude " + longRope.magnitude);
+            text.add("decoder.rope_short " + numbers(longRope.shortFactors));
+            text.add("decoder.rope_long " + numbers(longRope.longFactors));
+        } else {
+            text.add("decoder.rope plain");
+        }
         text.add("decoder.window " + decoder.window);
         text.add("decoder.context " + decoder.context);
         text.add("decoder.activation " + lowerCase(decoder.activation));

@@ -100,7 +100,7 @@ public final class Forward implements AutoCloseable {
                 plan.add(prompt[i], visionRow[i]);
             }
             cached += n;
-            logits = step(cached == prompt.length);
+            logits = step(prompt.length, cached == prompt.length);
         }
         return logits;
     }
@@ -111,14 +111,14 @@ public final class Forward implements AutoCloseable {
         plan.begin(cached, pages, pagesFor(cached + 1));
         plan.add(id, -1);
         cached++;
-        return step(true);
+        return step(cached, true);
     }
 
-    private float[] step(boolean wantLogits) {
+    private float[] step(int ropeLength, boolean wantLogits) {
         if (wantLogits) {
             plan.wantLogits();
         }
-        plan.end(cached);
+        plan.end(ropeLength);
         engine.submit(plan);
         engine.collect(ids);
         if (!wantLogits) {

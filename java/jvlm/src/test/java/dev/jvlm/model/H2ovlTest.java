@@ -113,6 +113,7 @@ class H2ovlTest {
                         decoder.vocabulary 32010
                         decoder.eps 1.0E-5
                         decoder.rope_theta 100000.0
+                        decoder.rope plain
                         decoder.window 0
                         decoder.context 8192
                         decoder.activation silu
@@ -193,8 +194,7 @@ class H2ovlTest {
     @CsvSource(delimiter = '|', quoteCharacter = '~', value = {
         "ps_version | 'v1'", "ps_version | missing", "template | 'internlm2-chat'", "dynamic_image_size | false", "pad2square | true",
         "downsample_ratio | 0.25", "use_llm_lora | 16", "use_backbone_lora | 8", "force_image_size | 224", "quantization_config | {}",
-        "vision_config.qk_normalization | true", "vision_config.qk_normalization | missing", "vision_config.norm_type | 'rms_norm'",
-        "vision_config.norm_type | missing", "vision_config.hidden_act | 'gelu_pytorch_tanh'", "vision_config.num_channels | 4",
+        "vision_config.norm_type | 'batch_norm'", "vision_config.hidden_act | 'gelu_pytorch_tanh'", "vision_config.num_channels | 4",
         "llm_config.rope_scaling | {'type':'dynamic','factor':2.0}", "llm_config.rope_parameters | {'rope_type':'default'}",
         "llm_config.attention_bias | true", "llm_config.mlp_bias | true", "llm_config.tie_word_embeddings | true",
         "llm_config.hidden_act | 'gelu'", "llm_config.sliding_window | 4096", "llm_config.partial_rotary_factor | 0.5",

@@ -54,6 +54,10 @@ final class FormatNoise {
         return !target.endsWith(".attn.qkv.weight") ? 0 : target.startsWith("decoder.") ? 2 : 1;
     }
 
+    private static boolean hasQkNorms(Checkpoint c) {
+        return c.manifest().pieces().stream().anyMatch(p -> p.target().equals("vision.0.attn.q_norm.weight"));
+    }
+
     private static boolean quantised(String target) {
         return target.startsWith("decoder.") && isProduct(target);
     }
@@ -84,6 +88,13 @@ final class FormatNoise {
                 double[] column = factors(columns, 1, new Random(seed * 1_000_003 + piece.target().hashCode()));
                 double[] row = factors(Math.toIntExact(piece.rows()), outputRoundings(piece.target()),
                         new Random(seed * 1_000_003 + piece.target().hashCode() + 1 + piece.firstRow()));
+                if (piece.target().startsWith("vision.") && piece.target().endsWith(".attn.qkv.weight") && hasQkNorms(c)) {
+                    // Queries and keys, as wide as the input each, are rounded again when they have been normalised.
+                    double[] again = factors(2 * columns, 1, new Random(seed * 1_000_003 + piece.target().hashCode() - 1));
+                    for (int i = 0; i < again.length; i++) {
+                        row[i] *= again[i];
+                    }
+                }
                 ByteBuffer bytes = ByteBuffer.allocate(4 * w.length).order(ByteOrder.LITTLE_ENDIAN);
                 for (int i = 0; i < w.length; i++) {
                     bytes.putFloat((float) (w[i] * row[i / columns] * column[i % columns]));

@@ -2,6 +2,7 @@ package dev.jvlm.suite;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.SeededWeights;
 import dev.jvlm.sampling.SamplingVectors;
@@ -70,9 +71,13 @@ final class GoldensSuite {
             throws IOException {
         String name = family.getFileName().toString();
         Path folder = family.resolve("checkpoint");
-        String type = new ObjectMapper().readTree(folder.resolve("config.json").toFile()).path("model_type").asString("");
-        if (!type.equals("h2ovl_chat")) {
-            out.println(name + ": not implemented, skipped (model_type " + type + ")");
+        try {
+            Blueprint.read(folder.resolve("config.json"));
+        } catch (JvlmException e) {
+            if (e.code() != JvlmException.Code.MODEL_UNSUPPORTED) {
+                throw e;
+            }
+            out.println(name + ": not implemented, skipped (" + e.getMessage() + ")");
             return;
         }
         Path built = null;
