@@ -17,23 +17,6 @@ int64_t layer_cache_bytes(const Spec& spec, const Limits& l) {
 // Everything that lives between the layers, taken once by a counting arena and once for good.
 int64_t index_bytes(const Limits& l) { return aligned(4LL * (3LL * l.step_tokens + 6LL * l.sequences + l.pages) + 64 * 8); }
 
-Scratch scratch_of(const Spec& spec, const Limits& l) {
-  Scratch s;
-  const auto& v = spec.vision;
-  const auto& d = spec.decoder;
-  s.max_rows = std::max<int64_t>(static_cast<int64_t>(l.encode_tiles) * v.tokens(), l.step_tokens);
-  s.max_inputs = std::max<int64_t>({3LL * v.patch * v.patch, v.mlp, 4LL * v.hidden, d.hidden, d.attn_width(), d.mlp});
-  s.max_outputs = std::max<int64_t>({3LL * v.hidden, v.mlp, d.qkv_width(), 2LL * d.mlp, d.hidden, d.vocabulary});
-  s.max_tile_tokens = v.tokens();
-  s.max_tiles = l.encode_tiles;
-  s.max_sequences = l.sequences;
-  s.max_context = l.context;
-  s.max_heads = std::max(v.heads, d.heads);
-  s.max_head_size = std::max(v.head_size, d.head_size);
-  s.max_patch_inputs = 3LL * v.patch * v.patch;
-  return s;
-}
-
 // The model's own code on counting arenas: what it takes is what it will take.
 struct Counted {
   int64_t weights = 0, workspace = 0;
@@ -42,7 +25,7 @@ Counted count(const Spec& spec, const Limits& l, Ops& ops) {
   Weights weights(l.precision, ops);
   const Dtype act = act_of(l.precision);
   Vit vit(spec.vision, weights, act);
-  Connector connector(spec, weights, act);
+  const auto connector = make_connector(spec, weights, act);
   Decoder decoder(spec.decoder, weights, act);
   Trace trace;
   Taps taps(ops, trace);
@@ -51,7 +34,7 @@ Counted count(const Spec& spec, const Limits& l, Ops& ops) {
   const std::vector<Picture> largest(static_cast<size_t>(l.encode_tiles), {v.image, v.image, v.grid(), v.grid()});
   const VisionInput input = place_pictures(ops, vision, v, largest, nullptr);
   Tensor x = vit.forward(ops, vision, input, taps);
-  connector.forward(ops, vision, Tensor(), x, input, taps);
+  connector->forward(ops, vision, Tensor(), x, input, taps);
   StepInput in;
   in.step.tokens = l.step_tokens;
   in.logits_rows = l.sequences;
@@ -60,6 +43,25 @@ Counted count(const Spec& spec, const Limits& l, Ops& ops) {
 }
 
 }  // namespace
+
+Scratch scratch_of(const Spec& spec, const Limits& l) {
+  Scratch s;
+  const auto& v = spec.vision;
+  const auto& d = spec.decoder;
+  const auto& c = spec.connector;                          // with a pixel shuffle all its numbers are 0
+  s.max_rows = std::max<int64_t>(static_cast<int64_t>(l.encode_tiles) * (v.tokens() + c.latents), l.step_tokens);
+  s.max_inputs = std::max<int64_t>({3LL * v.patch * v.patch, v.mlp, 4LL * v.hidden, c.projection, c.heads * c.head_size, c.mlp, d.hidden, d.attn_width(), d.mlp});
+  s.max_outputs =
+      std::max<int64_t>({3LL * v.hidden, v.mlp, 2LL * c.projection, 2LL * c.mlp, d.qkv_width(), 2LL * d.mlp, d.hidden, d.vocabulary});
+  s.max_tile_tokens = v.tokens() + c.latents;
+  s.max_tiles = l.encode_tiles;
+  s.max_sequences = l.sequences;
+  s.max_context = l.context;
+  s.max_heads = std::max({v.heads, c.heads, d.heads});
+  s.max_head_size = std::max({v.head_size, c.head_size, d.head_size});
+  s.max_patch_inputs = 3LL * v.patch * v.patch;
+  return s;
+}
 
 MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
   const Counted counted = count(spec, l, ops);
@@ -117,7 +119,7 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       }
       Weights weights(limits_.precision, manifest, ops_.get(), arena(plan.weights), progress);
       vit_ = std::make_unique<Vit>(spec_.vision, weights, act);
-      connector_ = std::make_unique<Connector>(spec_, weights, act);
+      connector_ = make_connector(spec_, weights, act);
       decoder_ = std::make_unique<Decoder>(spec_.decoder, weights, act);
       decoder_->prepare(*ops_, frequencies, limits_.sequences);
       weights.finish();

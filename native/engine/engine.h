@@ -24,6 +24,9 @@ struct MemoryPlan {
   int64_t total() const { return weights + cache + vision + workspace + logits + scratch; }
 };
 
+// What the operations of such a model need at most.
+Scratch scratch_of(const Spec& spec, const Limits& limits);
+
 MemoryPlan plan_memory(const Spec& spec, const Limits& limits, Ops& ops);
 
 // A model on a device: weights, cache, buffers, and one worker thread on which everything runs, so that the caller never waits for a

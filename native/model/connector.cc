@@ -2,7 +2,12 @@
 
 namespace jvlm {
 
-Connector::Connector(const Spec& spec, Weights& weights, Dtype act) : spec_(spec), act_(act) {
+std::unique_ptr<Connector> make_connector(const Spec& spec, Weights& weights, Dtype act) {
+  if (spec.connector.kind == ConnectorKind::perceiver) return std::make_unique<Perceiver>(spec, weights, act);
+  return std::make_unique<PixelShuffle>(spec, weights, act);
+}
+
+PixelShuffle::PixelShuffle(const Spec& spec, Weights& weights, Dtype act) : spec_(spec), act_(act) {
   const int64_t wide = 4LL * spec.vision.hidden, h = spec.decoder.hidden;
   norm_ = {NormKind::layer, weights.vector("connector.norm.weight", wide), weights.vector("connector.norm.bias", wide), spec.connector.eps};
   up_ = weights.matrix("connector.up.weight", h, wide);
@@ -11,7 +16,7 @@ Connector::Connector(const Spec& spec, Weights& weights, Dtype act) : spec_(spec
   down_bias_ = weights.vector("connector.down.bias", h);
 }
 
-void Connector::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const VisionInput& in, Taps& tap) const {
+void PixelShuffle::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const VisionInput& in, Taps& tap) const {
   const int64_t rows = static_cast<int64_t>(in.rows.count) * spec_.rows_per_tile();
   const int64_t mark = ws.mark();
   Tensor shuffled = ws.spread(act_, rows, 4LL * spec_.vision.hidden);

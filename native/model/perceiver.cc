@@ -1,6 +1,6 @@
-#include "model/perceiver.h"
+// The perceiver connector; its class stands in connector.h.
+#include "model/connector.h"
 
-#include <algorithm>
 #include <cmath>
 
 namespace jvlm {
@@ -29,18 +29,16 @@ Perceiver::Perceiver(const Spec& spec, Weights& weights, Dtype act) : spec_(spec
   norm_ = rms("connector.norm.weight");
 }
 
-void Perceiver::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const std::vector<int32_t>& start, Taps& tap) const {
+void Perceiver::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const VisionInput& in, Taps& tap) const {
   const ConnectorSpec& c = spec_.connector;
-  const auto pictures = static_cast<int32_t>(start.size()) - 1;
-  const int64_t tokens = start.back(), rows = static_cast<int64_t>(pictures) * c.latents, wide = spec_.decoder.hidden;
+  const int32_t pictures = in.rows.count;
+  const int64_t tokens = in.tokens(), rows = static_cast<int64_t>(pictures) * c.latents, wide = spec_.decoder.hidden;
   const int64_t inner = static_cast<int64_t>(c.heads) * c.head_size, kv_width = static_cast<int64_t>(c.kv_heads) * c.head_size;
   // Whose rows are whose: the keys of a picture are its patches, then its latents.
   std::vector<int32_t> query_start, key_start, latent;
-  int32_t most_keys = 0;
   for (int32_t b = 0; b <= pictures; ++b) {
     query_start.push_back(b * c.latents);
-    key_start.push_back(start[static_cast<size_t>(b)] + b * c.latents);
-    if (b) most_keys = std::max(most_keys, key_start.back() - key_start.end()[-2]);
+    key_start.push_back(in.start[static_cast<size_t>(b)] + b * c.latents);
   }
   for (int64_t r = 0; r < rows; ++r) latent.push_back(static_cast<int32_t>(r % c.latents));
 
@@ -50,7 +48,7 @@ void Perceiver::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const std::ve
     if (device) ops.upload(device, host.data(), static_cast<int64_t>(host.size()) * 4);
     return device;
   };
-  const PictureRows queries{pictures, indices(query_start), c.latents}, keys{pictures, indices(key_start), most_keys};
+  const PictureRows queries{pictures, indices(query_start), c.latents}, keys{pictures, indices(key_start), in.rows.most + c.latents};
   const int32_t* latent_rows = indices(latent);
   Tensor context = ws.tensor(Dtype::f32, tokens, wide);
   const int64_t projected = ws.mark();
@@ -78,7 +76,7 @@ void Perceiver::forward(Ops& ops, Arena& ws, Tensor out, Tensor x, const std::ve
     for (const Layer& w : layers_) {
       ops.norm(latents_normed, latents, w.latents_norm);
       for (int32_t b = 0; b < pictures; ++b) {
-        const int64_t first = start[static_cast<size_t>(b)], count = start[static_cast<size_t>(b) + 1] - first;
+        const int64_t first = in.start[static_cast<size_t>(b)], count = in.start[static_cast<size_t>(b) + 1] - first;
         const int64_t at = key_start[static_cast<size_t>(b)];
         ops.norm(seen.slice(at, count), context.slice(first, count), w.context_norm);
         ops.norm(seen.slice(at + count, c.latents), latents.slice(b * c.latents, c.latents), w.latents_norm);

@@ -8,8 +8,6 @@
 namespace jvlm {
 namespace {
 
-using Lines = std::map<std::string, std::string>;
-
 int32_t i32(const Lines& lines, const std::string& key, int64_t least, int64_t most) {
   return static_cast<int32_t>(integer(lines, key, least, most));
 }
@@ -46,6 +44,25 @@ std::vector<float> positive(const Lines& lines, const std::string& key, int32_t 
   return out;
 }
 
+ConnectorSpec connector(const Lines& lines) {
+  ConnectorSpec c;
+  c.eps = static_cast<float>(number(lines, "connector.eps"));
+  const std::string& kind = word(lines, "connector.kind");
+  if (kind == "pixel_shuffle") return c;
+  if (kind != "perceiver") throw model_unsupported("'connector.kind' is " + kind + "; known are pixel_shuffle and perceiver");
+  c.kind = ConnectorKind::perceiver;
+  c.projection = i32(lines, "connector.projection", 1, 1 << 18);
+  c.latents = i32(lines, "connector.latents", 1, 1 << 12);
+  c.layers = i32(lines, "connector.layers", 1, 1024);
+  c.heads = i32(lines, "connector.heads", 1, 1024);
+  c.kv_heads = i32(lines, "connector.kv_heads", 1, 1024);
+  c.head_size = i32(lines, "connector.head_size", 1, 512);
+  c.mlp = i32(lines, "connector.mlp", 1, 1 << 18);
+  c.activation = activation(lines, "connector.activation");
+  if (c.heads % c.kv_heads) throw model_format("connector.heads is no multiple of connector.kv_heads");
+  return c;
+}
+
 void three(const Lines& lines, const std::string& key, float out[3]) {
   std::istringstream in(word(lines, key));
   if (!(in >> out[0] >> out[1] >> out[2]) || !(in >> std::ws).eof()) throw model_format("'" + key + "' must be three numbers");
@@ -69,7 +86,7 @@ Spec parse_spec(const std::string& text) {
   s.vision.activation = activation(lines, "vision.activation");
   three(lines, "vision.mean", s.vision.mean);
   three(lines, "vision.std", s.vision.std);
-  s.connector.eps = static_cast<float>(number(lines, "connector.eps"));
+  s.connector = connector(lines);
   s.decoder.hidden = i32(lines, "decoder.hidden", 1, 1 << 16);
   s.decoder.heads = i32(lines, "decoder.heads", 1, 1024);
   s.decoder.kv_heads = i32(lines, "decoder.kv_heads", 1, 1024);
@@ -82,25 +99,23 @@ Spec parse_spec(const std::string& text) {
   s.decoder.window = i32(lines, "decoder.window", 0, 1 << 24);
   s.decoder.context = i32(lines, "decoder.context", 1, 1 << 24);
   s.decoder.activation = activation(lines, "decoder.activation");
-  size_t keys = 27;
   s.decoder.rope = rope_kind(lines, "decoder.rope");
   if (s.decoder.rope == Rope::dynamic_ntk) {
     s.decoder.rope_factor = number(lines, "decoder.rope_factor");
     s.decoder.rope_limit = i32(lines, "decoder.rope_limit", 1, 1 << 24);
     if (!(s.decoder.rope_factor >= 1)) throw model_format("decoder.rope_factor is less than 1");
     if (s.decoder.head_size < 4) throw model_format("decoder.head_size is too small for dynamic_ntk");
-    keys += 2;
   } else if (s.decoder.rope == Rope::long_rope) {
     s.decoder.rope_limit = i32(lines, "decoder.rope_limit", 1, 1 << 24);
     s.decoder.rope_magnitude = static_cast<float>(number(lines, "decoder.rope_magnitude"));
     s.decoder.rope_short = positive(lines, "decoder.rope_short", s.decoder.head_size / 2);
     s.decoder.rope_long = positive(lines, "decoder.rope_long", s.decoder.head_size / 2);
-    keys += 4;
   }
-  if (lines.size() != keys) throw model_format("The spec has " + std::to_string(lines.size()) + " lines, not " + std::to_string(keys));
+  refuse_unread(lines);
   if (s.vision.hidden != s.vision.heads * s.vision.head_size) throw model_format("vision.hidden is not heads times head_size");
-  if (s.vision.image % s.vision.patch || s.vision.grid() % 2) throw model_format("vision.image is no even number of patches");
-  if (!s.vision.class_token) throw model_format("A pixel shuffle needs vision.class_token 1");
+  if (s.vision.image % s.vision.patch) throw model_format("vision.image is no whole number of patches");
+  if (s.connector.kind == ConnectorKind::pixel_shuffle && (s.vision.grid() % 2 || !s.vision.class_token))
+    throw model_format("A pixel shuffle needs an even number of patches a side and vision.class_token 1");
   if (s.decoder.heads % s.decoder.kv_heads) throw model_format("decoder.heads is no multiple of decoder.kv_heads");
   if (s.decoder.head_size % 2) throw model_format("decoder.head_size is odd");
   return s;

@@ -22,9 +22,17 @@ struct VisionSpec {
   int32_t tokens() const { return class_token + grid() * grid(); }   // of a whole grid; rows of the position table
 };
 
-// Key: connector.eps
+// Pixel shuffle by two with its MLP (connector.cc), or a gated projection and a perceiver: learned queries, the latents, that look at a
+// picture's patches.
+enum class ConnectorKind { pixel_shuffle, perceiver };
+
+// Keys: connector.kind (pixel_shuffle | perceiver), .eps; only with perceiver: .projection (width of the gated projection), .latents, .layers,
+// .heads, .kv_heads, .head_size, .mlp, .activation
 struct ConnectorSpec {
+  ConnectorKind kind = ConnectorKind::pixel_shuffle;
   float eps = 0;
+  int32_t projection = 0, latents = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, mlp = 0;
+  Act activation = Act::silu;
 };
 
 // What a sequence's length does to its rope, beyond `limit` tokens: nothing; a larger base (dynamic NTK); the long factors in place of the
@@ -53,7 +61,10 @@ struct Spec {
   ConnectorSpec connector;
   DecoderSpec decoder;
 
-  int32_t rows_per_tile() const { return (vision.grid() / 2) * (vision.grid() / 2); }
+  // Vision rows a picture.
+  int32_t rows_per_tile() const {
+    return connector.kind == ConnectorKind::perceiver ? connector.latents : (vision.grid() / 2) * (vision.grid() / 2);
+  }
 };
 
 Spec parse_spec(const std::string& text);

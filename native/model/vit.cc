@@ -33,7 +33,6 @@ Vit::Vit(const VisionSpec& spec, Weights& weights, Dtype act) : spec_(spec), act
     w.scale2 = weights.optional(at + "scale2", h);
     layers_.push_back(w);
   }
-  norm_ = {spec.norm, weights.optional("vision.norm.weight", h), weights.optional("vision.norm.bias", h), spec.eps};
 }
 
 Tensor Vit::forward(Ops& ops, Arena& ws, const VisionInput& in, Taps& tap) const {
@@ -51,10 +50,6 @@ Tensor Vit::forward(Ops& ops, Arena& ws, const VisionInput& in, Taps& tap) const
     for (int32_t i = 0; i < spec_.layers; ++i) {
       block(ops, layers_[static_cast<size_t>(i)], s, x, in.rows);
       tap("vision", i, x);
-    }
-    if (norm_.weight) {
-      ops.norm(x, x, norm_);
-      tap("vision.out", x);
     }
   }
   ws.rewind(mark);

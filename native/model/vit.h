@@ -9,7 +9,8 @@
 
 namespace jvlm {
 
-// The vision transformer: pictures' bytes to hidden states, each picture's class token first where there is one.
+// The vision transformer: pictures' bytes to hidden states, each picture's class token first where there is one. A norm after the last block is the
+// connector's.
 class Vit {
  public:
   Vit(const VisionSpec& spec, Weights& weights, Dtype act);
@@ -32,7 +33,6 @@ class Vit {
   Dtype act_;
   Matrix patch_;
   const float *patch_bias_, *class_, *positions_;
-  Norm norm_;                                             // after the last block; without weight: none
   std::vector<Layer> layers_;
 };
 

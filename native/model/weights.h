@@ -6,17 +6,23 @@
 // A file "seed:N" stands for seeded pseudo-random weights of the size that a trained model would have (benchmarks).
 //
 // Targets (shapes: see the model's spec; h vision hidden, H decoder hidden):
-//   vision.patch.weight (h, 3*p*p)  vision.patch.bias  vision.class  vision.positions (tokens, h)  vision.norm.weight|bias
+//   vision.patch.weight (h, 3*p*p)  vision.patch.bias  vision.class  vision.positions (tokens, h)
 //   vision.N.norm1.weight|bias  vision.N.attn.qkv.weight|bias (3h, h)  vision.N.attn.out.weight|bias (h, h)  vision.N.scale1
 //   vision.N.attn.q_norm.weight (h)  vision.N.attn.k_norm.weight (h)
 //   vision.N.norm2.weight|bias  vision.N.mlp.up.weight|bias (mlp, h)  vision.N.mlp.down.weight|bias (h, mlp)  vision.N.scale2
 //   connector.norm.weight|bias (4h)  connector.up.weight|bias (H, 4h)  connector.down.weight|bias (H, H)
+// and with a perceiver (P its projection's width, D its head size) instead:
+//   vision.norm.weight|bias (h)  connector.projection.gate_up.weight (2P, h: gate, then up)  connector.projection.down.weight (H, P)
+//   connector.latents (latents, H)  connector.N.latents_norm.weight  connector.N.context_norm.weight  connector.N.attn.q.weight (heads D, H)
+//   connector.N.attn.kv.weight (2 kv_heads D, H: k, then v)  connector.N.attn.out.weight (H, heads D)  connector.N.mlp_norm.weight
+//   connector.N.mlp.gate_up.weight (2 mlp, H: gate, then up)  connector.N.mlp.down.weight (H, mlp)  connector.norm.weight
+// decoder:
 //   decoder.embed.weight (V, H)
 //   decoder.N.attn_norm.weight  decoder.N.attn.qkv.weight ((heads + 2 kv_heads) * head_size, H)  decoder.N.attn.out.weight
 //   decoder.N.mlp_norm.weight  decoder.N.mlp.gate_up.weight (2 mlp, H: gate, then up)  decoder.N.mlp.down.weight (H, mlp)
 //   decoder.norm.weight  decoder.head.weight (V, H)
-// Biases, scales, norms of queries and keys, and the norm after the last vision block, where a family lacks them, are absent from the manifest and
-// not applied; vision.class is there exactly with vision.class_token 1.
+// Biases, scales and norms of queries and keys that a family lacks are absent from the manifest and not applied; vision.class is there exactly
+// with vision.class_token 1.
 #pragma once
 #include <map>
 #include <string>

@@ -110,7 +110,7 @@ class Ops {
   virtual void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm) = 0;
 
   // ---- rows ---------------------------------------------------------------------------------------------------------------------
-  virtual void norm(Tensor out, Tensor x, const Norm& norm) = 0;                       // x (T, h) float -> out (T, h) act, or float, then also x itself
+  virtual void norm(Tensor out, Tensor x, const Norm& norm) = 0;                       // x (T, h) float -> out (T, h) act or float
   // RMSNorm in place of the q block and of the k block of qkv (T, 3h) act, each over its full width h, all heads together.
   virtual void norm_qk(Tensor qkv, const Norm& q, const Norm& k) = 0;
   virtual void gather(Tensor out, Tensor x, const int32_t* row) = 0;                   // out[i] = x[row[i]], float

@@ -3,9 +3,10 @@
 //
 //   model_stages SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode
 //
-// vision     `encode` as requests call it: tower and connector, 1 tile and 7 tiles
-// connector  alone, 7 tiles at once
-// prefill    a prompt of 7 tiles and 64 tokens of text, in steps of at most step_tokens
+// vision     `encode` as requests call it: tower and connector, 1 picture and several (7 tiles of a page; with a perceiver a page and its four parts), as large as
+//            the tower takes them
+// connector  alone, several pictures at once
+// prefill    a prompt of several pictures and 64 tokens of text, in steps of at most step_tokens
 // decode     64 tokens after 2048, each step's id taken from the step before; 1 sequence and 4
 #include <algorithm>
 #include <chrono>
@@ -30,7 +31,7 @@ using namespace jvlm;
 
 namespace {
 
-constexpr int32_t kTiles = 7, kText = 64, kContext = 2048, kDecoded = 64, kBatch = 4;
+constexpr int32_t kText = 64, kContext = 2048, kDecoded = 64, kBatch = 4;
 constexpr double kSeconds = 3;                             // for one stage, but at least kRuns runs
 constexpr size_t kRuns = 3;
 
@@ -133,34 +134,40 @@ class Sequences {
   int32_t ids_[kBatch] = {};
 };
 
+int32_t several(const Spec& spec) { return spec.connector.kind == ConnectorKind::perceiver ? 5 : 7; }
+
 // The connector on a backend of its own, with its share of the manifest.
-void connector(const Spec& spec, const Limits& limits, const std::string& manifest) {
+void connector(const Spec& spec, Limits limits, const std::string& manifest) {
   std::string own;
   std::istringstream lines(manifest);
   for (std::string line; std::getline(lines, line);)
-    if (line.rfind("connector.", 0) == 0) own += line + "\n";
+    if (line.rfind("connector.", 0) == 0 || line.rfind("vision.norm.", 0) == 0) own += line + "\n";
   const std::unique_ptr<Ops> ops = make_ops("cpu", limits.precision);
-  const Dtype act = limits.precision == Precision::f32 ? Dtype::f32 : Dtype::bf16;
-  Scratch s;
-  s.max_rows = int64_t{kTiles} * spec.vision.tokens();
-  s.max_inputs = s.max_outputs = std::max<int64_t>(4LL * spec.vision.hidden, spec.decoder.hidden);
-  s.max_tile_tokens = spec.vision.tokens(), s.max_tiles = kTiles, s.max_sequences = 1, s.max_context = 64;
-  s.max_heads = spec.vision.heads, s.max_head_size = spec.vision.head_size;
-  ops->reserve(s);
+  const Dtype act = act_of(limits.precision);
+  limits.encode_tiles = several(spec);
+  ops->reserve(scratch_of(spec, limits));
   auto arena = [&](int64_t bytes) { return Arena(ops->allocate(bytes), bytes); };
   Weights count(limits.precision, *ops);
-  Connector(spec, count, act);
+  make_connector(spec, count, act);
   Weights weights(limits.precision, own, ops.get(), arena(count.bytes()), nullptr);
-  const Connector connector(spec, weights, act);
-  const int64_t rows = int64_t{kTiles} * spec.vision.tokens(), out_rows = int64_t{kTiles} * spec.rows_per_tile();
-  Arena ws = arena(4 * (rows * spec.vision.hidden + out_rows * (4LL * spec.vision.hidden + 2LL * spec.decoder.hidden)) + 4096);
-  Tensor x = ws.tensor(Dtype::f32, rows, spec.vision.hidden), out = ws.tensor(Dtype::f32, out_rows, spec.decoder.hidden);
-  for (int64_t i = 0; i < rows * spec.vision.hidden; ++i) static_cast<float*>(x.data)[i] = static_cast<float>(i % 17 - 8) / 8;
+  const auto connector = make_connector(spec, weights, act);
+  const VisionSpec& v = spec.vision;
+  const std::vector<Picture> pictures(static_cast<size_t>(limits.encode_tiles), {v.image, v.image, v.grid(), v.grid()});
   Trace trace;
   Taps taps(*ops, trace);
-  VisionInput in;
-  in.rows.count = kTiles;
-  report("connector", "tiles", kTiles, runs([&] { connector.forward(*ops, ws, out, x, in, taps); }));
+  Tensor x, out;
+  auto place = [&](Arena& ws) {
+    VisionInput in = place_pictures(*ops, ws, v, pictures, nullptr);
+    x = ws.tensor(Dtype::f32, in.tokens(), v.hidden), out = ws.tensor(Dtype::f32, int64_t{limits.encode_tiles} * spec.rows_per_tile(), spec.decoder.hidden);
+    return in;
+  };
+  Arena counted;
+  const VisionInput none = place(counted);
+  connector->forward(*ops, counted, out, x, none, taps);
+  Arena ws = arena(counted.peak());
+  const VisionInput in = place(ws);
+  for (int64_t i = 0; i < x.rows * x.cols; ++i) static_cast<float*>(x.data)[i] = static_cast<float>(i % 17 - 8) / 8;
+  report("connector", "tiles", limits.encode_tiles, runs([&] { connector->forward(*ops, ws, out, x, in, taps); }));
 }
 
 int run(int argc, char** argv) {
@@ -179,20 +186,21 @@ int run(int argc, char** argv) {
 
   Engine* engine = open("cpu", spec_text.c_str(), manifest.c_str(), limits_text.c_str(), nullptr);
   Sequences sequences(engine, limits, spec.decoder.vocabulary);
-  const std::vector<uint8_t> rgb(static_cast<size_t>(kTiles) * 3 * spec.vision.image * spec.vision.image, 128);
+  const int32_t tiles = several(spec);
+  const std::vector<uint8_t> rgb(static_cast<size_t>(tiles) * 3 * spec.vision.image * spec.vision.image, 128);
   std::vector<int32_t> shape;
   for (int32_t t = 0; t < limits.encode_tiles; ++t)
     shape.insert(shape.end(), {spec.vision.image, spec.vision.image, spec.vision.grid(), spec.vision.grid()});
-  auto vision = [&](int32_t tiles) {
-    for (int32_t t = 0; t < tiles; t += limits.encode_tiles) {
-      const int32_t n = std::min(limits.encode_tiles, tiles - t);
+  auto vision = [&](int32_t count) {
+    for (int32_t t = 0; t < count; t += limits.encode_tiles) {
+      const int32_t n = std::min(limits.encode_tiles, count - t);
       encode(engine, rgb.data(), n, shape.data(), t * spec.rows_per_tile());
     }
   };
-  const int32_t rows = kTiles * spec.rows_per_tile();
+  const int32_t rows = tiles * spec.rows_per_tile();
   if (wanted.count("vision")) {
     report("vision", "tiles", 1, runs([&] { vision(1); }));
-    report("vision", "tiles", kTiles, runs([&] { vision(kTiles); }));
+    report("vision", "tiles", tiles, runs([&] { vision(tiles); }));
   }
   if (wanted.count("prefill")) report("prefill", "tokens", rows + kText, runs([&] { sequences.prompt(0, 0, rows + kText, rows); }));
   if (wanted.count("decode"))
