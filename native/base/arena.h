@@ -22,10 +22,10 @@ class Arena {
     return block_ + at;
   }
   Tensor tensor(Dtype dtype, int64_t rows, int64_t cols) { return {take(rows * cols * size_of(dtype)), dtype, rows, cols}; }
-  // The same with rows that do not start a multiple of 2 KiB apart: products read many rows side by side, and those would fall into the
-  // same few lines of a cache.
+  // The same with rows that start a multiple of 16 bytes apart, as kernels copy them, but not one of 2 KiB: products read many rows side by
+  // side, and those would fall into the same few lines of a cache.
   Tensor spread(Dtype dtype, int64_t rows, int64_t cols) {
-    const int64_t size = size_of(dtype), stride = cols * size % 2048 ? cols : cols + 64 / size;
+    const int64_t size = size_of(dtype), bytes = (cols * size + 15) / 16 * 16, stride = (bytes % 2048 ? bytes : bytes + 64) / size;
     return {take(rows * stride * size), dtype, rows, cols, stride};
   }
 

@@ -1,9 +1,13 @@
-// Pictures of one encode: positions, what patches show, and what is refused.
+// Pictures of one encode: positions, what patches show, what is refused; and a tower over pictures of several sizes, against `reference`.
+//
+//   pictures_test [DEVICE]      whose tower is tested: cpu, in float32 and bf16; cuda:N or emu, in bf16
 #include "model/pictures.h"
 
 #include <cmath>
 
 #include "check.h"
+#include "engine/backend.h"
+#include "model/vit.h"
 #include "base/error.h"
 
 using namespace jvlm;
@@ -124,12 +128,95 @@ void refusals() {
     refused("tiles", v, p, "the model takes tiles of 448 x 448 pixels and 32 x 32 patches");
 }
 
+// What a tower without class token and with a last norm gives for pictures of several sizes. Its widths are no multiples of anything.
+std::vector<float> tower(const std::string& device, Precision precision, const std::vector<Picture>& pictures, const std::string& pixels) {
+  VisionSpec v;
+  v.hidden = 40, v.heads = 2, v.head_size = 20, v.mlp = 52, v.layers = 2, v.patch = 14, v.image = 980, v.eps = 1e-5f, v.activation = Act::gelu_tanh;
+  for (int c = 0; c < 3; ++c) v.mean[c] = v.std[c] = 0.5f;
+  std::string manifest;
+  int64_t offset = 0;
+  auto tensor = [&](const std::string& name, int64_t rows, int64_t cols) {
+    manifest += name + "\t0\t" + std::to_string(rows) + "\t" + std::to_string(cols) + "\tBF16\tseed:1\t" + std::to_string(offset) + "\n";
+    offset += 2 * rows * cols;
+  };
+  tensor("vision.patch.weight", v.hidden, 588), tensor("vision.patch.bias", v.hidden, 1), tensor("vision.positions", v.tokens(), v.hidden);
+  for (int32_t i = 0; i < v.layers; ++i) {
+    const std::string at = "vision." + std::to_string(i) + ".";
+    for (const char* norm : {"norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"}) tensor(at + norm, v.hidden, 1);
+    tensor(at + "attn.qkv.weight", 3 * v.hidden, v.hidden), tensor(at + "attn.qkv.bias", 3 * v.hidden, 1), tensor(at + "attn.out.weight", v.hidden, v.hidden);
+    tensor(at + "mlp.up.weight", v.mlp, v.hidden), tensor(at + "mlp.down.weight", v.hidden, v.mlp);
+  }
+  tensor("vision.norm.weight", v.hidden, 1), tensor("vision.norm.bias", v.hidden, 1);
+
+  const std::unique_ptr<Ops> ops = make_ops(device, precision);
+  const Dtype act = precision == Precision::f32 ? Dtype::f32 : Dtype::bf16;
+  auto arena = [&](int64_t bytes) { return Arena(ops->allocate(bytes), bytes); };
+  Weights counted(precision, *ops);
+  Vit(v, counted, act);
+  Weights weights(precision, manifest, ops.get(), arena(counted.bytes()), nullptr);
+  const Vit vit(v, weights, act);
+  weights.finish();
+  Trace trace;
+  Taps taps(*ops, trace);
+  Arena counting;
+  const VisionInput in = place_pictures(*ops, counting, v, pictures, nullptr);
+  vit.forward(*ops, counting, in, taps);
+  Scratch s;
+  s.max_rows = in.tokens(), s.max_inputs = 588, s.max_outputs = 3 * v.hidden, s.max_tile_tokens = in.rows.most, s.max_tiles = in.rows.count, s.max_sequences = 1, s.max_context = 1;
+  s.max_heads = v.heads, s.max_head_size = v.head_size, s.max_patch_inputs = 588;
+  ops->reserve(s);
+  auto* rgb = static_cast<uint8_t*>(ops->allocate(static_cast<int64_t>(pixels.size())));
+  ops->upload(rgb, pixels.data(), static_cast<int64_t>(pixels.size()));
+  Arena ws = arena(counting.peak());
+  trace.start("vision.out");
+  vit.forward(*ops, ws, place_pictures(*ops, ws, v, pictures, rgb), taps);
+  return *trace.find("vision.out");
+}
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double square = 0, all = 0;
+  for (size_t i = 0; i < b.size(); ++i) square += std::pow(a.at(i) - b[i], 2), all += std::pow(b[i], 2);
+  return std::sqrt(square / all);
+}
+
+void towers(const std::string& device) {
+  const std::vector<Picture> pictures = {{14, 70, 1, 5}, {140, 99, 10, 7}, {99, 70, 8, 5}, {1, 1, 1, 1}, {378, 392, 27, 28}};
+  std::vector<std::string> pixels;
+  std::string all;
+  for (const Picture& p : pictures) {
+    std::string own(static_cast<size_t>(3 * p.height * p.width), 0);
+    for (size_t i = 0; i < own.size(); ++i) own[i] = static_cast<char>((i * 7919 >> 3) + pixels.size() * 31);
+    pixels.push_back(own), all += own;
+  }
+  const std::vector<float> want = tower("reference", Precision::f32, pictures, all);
+  // Rounded to bf16 are, in each of two layers, two norms, qkv, the softmax's weights, attention and the MLP's middle; a rounding is off by 2^-9 / sqrt(3)
+  // of the value on average, and the residual stream keeps each as a part. float32: as the goldens.
+  const struct { Precision precision; double most; } runs[] = {{Precision::bf16, 0x1p-9 * std::sqrt(2 * 6 / 3.)}, {Precision::f32, 1e-4}};
+  for (auto [precision, most] : runs) {
+    if (precision == Precision::f32 && device != "cpu") continue;
+    const std::string name = device + (precision == Precision::f32 ? " float32" : " bf16");
+    const std::vector<float> got = tower(device, precision, pictures, all);
+    const double off = distance(got, want);
+    expect("the tower on " + name + " is off by " + std::to_string(off) + ", allowed are " + std::to_string(most), off <= most);
+    size_t row = 0;
+    for (size_t b = 0; b < pictures.size(); ++b) {         // a picture alone is what it is among others
+      const std::vector<float> alone = tower(device, precision, {pictures[b]}, pixels[b]);
+      const std::vector<float> among(got.begin() + static_cast<std::ptrdiff_t>(row), got.begin() + static_cast<std::ptrdiff_t>(row + alone.size()));
+      row += alone.size();
+      const double apart = distance(among, alone);
+      expect("picture " + std::to_string(b) + " alone on " + name + " is off by " + std::to_string(apart), apart <= most);
+    }
+    expect("rows", row == got.size());
+  }
+}
+
 }  // namespace
 
-int main() {
+int main(int count, char** argument) {
   positions();
   rescaling();
   tokens();
   refusals();
+  towers(count > 1 ? argument[1] : "cpu");
   return report("pictures");
 }
