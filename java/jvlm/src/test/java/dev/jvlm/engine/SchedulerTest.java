@@ -48,8 +48,10 @@ class SchedulerTest {
         assertThat(ints(plan.token)).containsExactly(100, 101, 102, 103);
         assertThat(ints(plan.past)).containsExactly(0);
         assertThat(ints(plan.pageStart)).containsExactly(0, 1);
+        assertThat(ints(plan.ropeLength)).containsExactly(10); // the whole prompt's for each chunk
         assertThat(scheduler.plan(plan)).isEmpty();
         assertThat(ints(plan.past)).containsExactly(4);
+        assertThat(ints(plan.ropeLength)).containsExactly(10);
         assertThat(scheduler.plan(plan)).containsExactly(s);
         assertThat(ints(plan.token)).containsExactly(108, 109);
         assertThat(ints(plan.logitsRow)).containsExactly(1);
@@ -63,6 +65,7 @@ class SchedulerTest {
         assertThat(scheduler.plan(plan)).containsExactly(s);
         assertThat(ints(plan.token)).containsExactly(7);
         assertThat(ints(plan.past)).containsExactly(10);
+        assertThat(ints(plan.ropeLength)).containsExactly(11);
     }
 
     @Test

@@ -80,7 +80,8 @@ public final class ExportModels {
             Manifest.Piece p = checkpoint.manifest().pieces().get(i);
             String file = Path.of(p.file()).getFileName().toString();
             JsonNode tensor = recipe.path("files").path(file).path(weights.get(i).name());
-            if (!p.dtype().equals("BF16") || tensor.isMissingNode()) {
+            boolean whole = weights.get(i).shape().stream().reduce(1L, (a, b) -> a * b) == p.rows() * p.columns();
+            if (!p.dtype().equals("BF16") || tensor.isMissingNode() || !whole) {
                 throw new IllegalStateException(weights.get(i).name() + " cannot be made natively");
             }
             pieces.add(new Manifest.Piece(p.target(), p.firstRow(), p.rows(), p.columns(), p.dtype(), file, p.offset()));

@@ -42,50 +42,71 @@ class GoldensSuiteTest {
         return new Result(differ, out.toString(StandardCharsets.UTF_8).lines().toList());
     }
 
+    /** A family, up to which length of prompt, and what its line says then. */
+    private record Part(String family, int longest, String cases) {}
+
     @Test
     void recordedCasesAreReproduced() {
-        reproduces(Precision.FLOAT32);
-    }
-
-    @Tag("full")
-    @ParameterizedTest
-    @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
-    void recordedCasesAreReproducedAsFarAsTheFormatAllows(Precision precision) {
-        reproduces(precision);
-    }
-
-    /** The CUDA kernels, emulated: the cases of at most one tile. {@code ./test goldens tests/goldens --device emu} takes all, and minutes. */
-    @Tag("full")
-    @ParameterizedTest
-    @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
-    void kernelsReproduceThemAsFarAsTheFormatAllows(Precision precision, @TempDir Path folder) throws IOException {
-        for (String[] family : new String[][] {{"h2ovl-0.8b", "3 cases, 54 steps, "}, {"h2ovl-2b", "2 cases, 12 steps, "}}) {
-            Path own = Files.createDirectory(folder.resolve("of-" + family[0]));
-            Path golden = copy(family[0], own).resolve("golden.json");
-            ObjectNode all = (ObjectNode) JSON.readTree(golden.toFile());
-            ArrayNode cases = (ArrayNode) all.path("cases");
-            for (int i = cases.size() - 1; i >= 0; i--) {
-                if (cases.get(i).path("length").asInt() > 300) {
-                    cases.remove(i);
-                }
-            }
-            JSON.writeValue(golden.toFile(), all);
-            Result result = run(own, "emu", precision);
-            result.lines.forEach(System.out::println);
-            assertThat(result.differ).as(String.join("\n", result.lines)).isZero();
-            assertThat(result.lines).anyMatch(line -> line.startsWith(family[0] + ", emu, " + precision.label() + ": " + family[1]));
-        }
-        assertThat(Forward.live()).isZero();
-    }
-
-    private static void reproduces(Precision precision) {
-        Result result = run(GOLDENS, precision);
+        Result result = run(GOLDENS, Precision.FLOAT32);
         result.lines.forEach(System.out::println);
         assertThat(result.lines).noneMatch(line -> line.startsWith("differs"));
         assertThat(result.differ).isZero();
         assertThat(result.lines)
-                .anyMatch(line -> line.startsWith("h2ovl-0.8b, cpu, " + precision.label() + ": 8 cases, 174 steps, "))
-                .anyMatch(line -> line.startsWith("h2ovl-2b, cpu, " + precision.label() + ": 11 cases, 176 steps, "));
+                .anyMatch(line -> line.startsWith("h2ovl-0.8b, cpu, float32: 8 cases, 174 steps, "))
+                .anyMatch(line -> line.startsWith("h2ovl-2b, cpu, float32: 11 cases, 176 steps, "))
+                .anyMatch(line -> line.startsWith("internvl-chat-v1-5, cpu, float32: 9 cases, 176 steps, "))
+                .anyMatch(line -> line.startsWith("mini-internvl-2b-v1-5, cpu, float32: 3 cases, 72 steps, "))
+                .anyMatch(line -> line.startsWith("mini-internvl-4b-v1-5, cpu, float32: 4 cases, 78 steps, "));
+        assertThat(Forward.live()).isZero();
+    }
+
+    /** InternVL's cases of up to five tiles; both of its scaled ropes pass their limits in them. {@code ./test goldens tests/goldens} takes all. */
+    @Tag("full")
+    @ParameterizedTest
+    @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
+    void recordedCasesAreReproducedAsFarAsTheFormatAllows(Precision precision, @TempDir Path folder) throws IOException {
+        reproduce(folder, "cpu", precision,
+                new Part("h2ovl-0.8b", Integer.MAX_VALUE, "8 cases, 174 steps, "),
+                new Part("h2ovl-2b", Integer.MAX_VALUE, "11 cases, 176 steps, "),
+                new Part("internvl-chat-v1-5", 1500, "5 cases, 96 steps, "),
+                new Part("mini-internvl-2b-v1-5", 1500, "1 cases, 24 steps, "),
+                new Part("mini-internvl-4b-v1-5", 1500, "2 cases, 48 steps, "));
+    }
+
+    /**
+     * The CUDA kernels, emulated: the cases of at most one tile, and those in which a rope passes its limit.
+     * {@code ./test goldens tests/goldens --device emu} takes all, and minutes.
+     */
+    @Tag("full")
+    @ParameterizedTest
+    @EnumSource(value = Precision.class, mode = EnumSource.Mode.EXCLUDE, names = "FLOAT32")
+    void kernelsReproduceThemAsFarAsTheFormatAllows(Precision precision, @TempDir Path folder) throws IOException {
+        reproduce(folder, "emu", precision,
+                new Part("h2ovl-0.8b", 300, "3 cases, 54 steps, "),
+                new Part("h2ovl-2b", 300, "2 cases, 12 steps, "),
+                new Part("internvl-chat-v1-5", 400, "3 cases, 48 steps, "),
+                new Part("mini-internvl-2b-v1-5", 1430, "1 cases, 24 steps, "),
+                new Part("mini-internvl-4b-v1-5", 1430, "2 cases, 48 steps, "));
+    }
+
+    private static void reproduce(Path folder, String device, Precision precision, Part... parts) throws IOException {
+        for (Part part : parts) {
+            Path own = Files.createDirectory(folder.resolve("of-" + part.family));
+            Path golden = copy(part.family, own).resolve("golden.json");
+            ObjectNode all = (ObjectNode) JSON.readTree(golden.toFile());
+            ArrayNode cases = (ArrayNode) all.path("cases");
+            for (int i = cases.size() - 1; i >= 0; i--) {
+                if (cases.get(i).path("length").asInt() > part.longest) {
+                    cases.remove(i);
+                }
+            }
+            JSON.writeValue(golden.toFile(), all);
+            Result result = run(own, device, precision);
+            result.lines.forEach(System.out::println);
+            assertThat(result.differ).as(String.join("\n", result.lines)).isZero();
+            assertThat(result.lines)
+                    .anyMatch(line -> line.startsWith(part.family + ", " + device + ", " + precision.label() + ": " + part.cases));
+        }
         assertThat(Forward.live()).isZero();
     }
 
