@@ -15,7 +15,7 @@ final class WeightMap {
 
     /** A tensor of shape (n), which becomes n rows of one column. */
     void vector(String target, String name, long n) {
-        weights.add(new Weight(name, List.of(n), target, 0, n, 1));
+        weights.add(new Weight(name, List.of(n), 0, target, 0, n, 1));
     }
 
     /** A tensor of shape (rows, columns). */
@@ -25,12 +25,20 @@ final class WeightMap {
 
     /** A tensor of shape (rows, columns) that becomes a part of a larger matrix, from {@code firstRow} on. */
     void part(String target, long firstRow, String name, long rows, long columns) {
-        weights.add(new Weight(name, List.of(rows, columns), target, firstRow, rows, columns));
+        weights.add(new Weight(name, List.of(rows, columns), 0, target, firstRow, rows, columns));
+    }
+
+    /**
+     * Rows of a tensor that becomes parts of one or several matrices: {@code rows} of its {@code sourceRows} rows, from
+     * {@code sourceRow} on.
+     */
+    void rowsOf(String name, long sourceRows, long sourceRow, String target, long firstRow, long rows, long columns) {
+        weights.add(new Weight(name, List.of(sourceRows, columns), sourceRow, target, firstRow, rows, columns));
     }
 
     /** A tensor of any shape, taken as (rows, columns) in row-major order. */
     void reshaped(String target, String name, long rows, long columns, Long... shape) {
-        weights.add(new Weight(name, List.of(shape), target, 0, rows, columns));
+        weights.add(new Weight(name, List.of(shape), 0, target, 0, rows, columns));
     }
 
     /** {@code name.weight} (out, in) and {@code name.bias} (out). */
