@@ -155,7 +155,7 @@ final class Adapter {
                     + (unfit.size() > MOST_NAMED ? "; and " + (unfit.size() - MOST_NAMED) + " more" : "")
                     + ". Use the model that it was trained from, and both of its files from the same training run");
         }
-        notes.add("Adapter merged into " + layers.size() + " layers: " + config.kind() + ", rank "
+        notes.add("Adapter merged into " + layers.size() + (layers.size() == 1 ? " layer: " : " layers: ") + config.kind() + ", rank "
                 + String.join(", ", ranks.stream().map(String::valueOf).toList())
                 + (config.base().isEmpty() ? "" : "; trained from " + Quote.of(config.base())));
         if (!ambiguous.isEmpty()) {
