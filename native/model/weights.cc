@@ -53,8 +53,10 @@ std::vector<float> read_numbers(const std::string& file, int64_t offset, Dtype d
 // a float32 sum would lose digits; in double it costs nothing beside the product.
 bool merge(float* row, float* sum, int64_t k, const float* a, const float* b, int64_t rank, float scale, const float* magnitude) {
   std::fill(sum, sum + k, 0.f);
-  for (int64_t r = 0; r < rank; ++r)
-    for (int64_t c = 0; c < k; ++c) sum[c] += b[r] * a[r * k + c];
+  for (int64_t r = 0; r < rank; ++r) {
+    const float factor = b[r];
+    for (int64_t c = 0; c < k; ++c) sum[c] += factor * a[r * k + c];
+  }
   for (int64_t c = 0; c < k; ++c) row[c] += scale * sum[c];
   double squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -131,7 +133,7 @@ void Weights::parse_update(const std::string& line) {
   auto piece = std::find_if(pieces.begin(), pieces.end(), [&](const Piece& p) { return p.first_row == first_row; });
   if (piece == pieces.end() || piece->update) throw model_format("The manifest's line '" + line + "' belongs to no piece of its own");
   Update& u = piece->update.emplace();
-  u.rank = fields.integer(), u.scale = std::stof(fields.next()), u.file = fields.next();
+  u.rank = fields.integer(), u.scale = static_cast<float>(std::stod(fields.next())), u.file = fields.next();
   u.a.dtype = fields.dtype(), u.a.offset = fields.integer();
   u.b.dtype = fields.dtype(), u.b.offset = fields.integer();
   if (fields.more()) {

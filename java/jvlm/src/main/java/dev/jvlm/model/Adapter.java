@@ -159,8 +159,8 @@ final class Adapter {
                 + String.join(", ", ranks.stream().map(String::valueOf).toList())
                 + (config.base().isEmpty() ? "" : "; trained from " + Quote.of(config.base())));
         if (!ambiguous.isEmpty()) {
-            notes.add("Adapter: alpha_pattern does not count where rank_pattern has another key for the layer, as in PEFT 0.12; later"
-                    + " versions read both: " + Config.list(ambiguous));
+            notes.add("Adapter: later versions of PEFT read alpha_pattern differently for these layers, and 0.12 is followed: "
+                    + Config.list(ambiguous));
         }
     }
 

@@ -135,11 +135,14 @@ final class AdapterConfig {
         return ofAlphas == null ? module : ofAlphas;
     }
 
-    /** Whether both maps have a key for this module and not the same one: only that of the ranks counts, as in PEFT 0.12 and not later. */
+    /** Whether later versions of PEFT, where each map has its own key and a key may be the whole name, would take another alpha. */
     boolean ambiguous(String module) {
-        String ofRanks = firstKey(ranks, module);
-        String ofAlphas = firstKey(alphas, module);
-        return ofRanks != null && ofAlphas != null && !ofRanks.equals(ofAlphas);
+        double later = alphas.keySet().stream()
+                .filter(key -> lookingAt(matcher("(.*\\.)?(" + key + ")$", module)))
+                .findFirst()
+                .map(alphas::get)
+                .orElse(alpha);
+        return later != alphas.getOrDefault(patternKey(module), alpha);
     }
 
     private String firstKey(Map<String, Double> map, String module) {

@@ -6,12 +6,15 @@ import static org.assertj.core.api.Assertions.within;
 
 import dev.jvlm.error.JvlmException;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Consumer;
+import java.util.function.Predicate;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -67,7 +70,7 @@ class AdapterTest {
         return WRAPPER + module + ".lora_B.weight";
     }
 
-    private void keep(java.util.function.Predicate<String> which) {
+    private void keep(Predicate<String> which) {
         adapter.tensors.keySet().removeIf(which.negate());
     }
 
@@ -89,7 +92,8 @@ class AdapterTest {
         assertThat(q).isEqualTo(new Manifest.Update("decoder.2.attn.qkv.weight", 0, 4, 2, a.file().toString(),
                 new Manifest.Numbers("BF16", a.offset()), new Manifest.Numbers("F16", b.offset()), null));
         assertThat(checkpoint.manifest().toText().lines().filter(line -> line.startsWith("adapter\tdecoder.2.")))
-                .containsExactly("adapter\tdecoder.2.attn.qkv.weight\t0\t4\t2.0\t" + a.file() + "\tBF16\t" + a.offset() + "\tF16\t" + b.offset());
+                .containsExactly("adapter\tdecoder.2.attn.qkv.weight\t0\t4\t2.0\t" + a.file() + "\tBF16\t" + a.offset() + "\tF16\t"
+                        + b.offset());
         assertThat(checkpoint.notes()).contains("Adapter merged into 8 layers: LoRA, rank 4; trained from 'some/base'");
         assertThat(checkpoint.manifest().pieces()).isEqualTo(Checkpoint.open(NANO).manifest().pieces());
     }
@@ -219,7 +223,7 @@ class AdapterTest {
     @Test
     void ranksAndScalesFollowTheirPatterns() throws IOException {
         AdapterConfig c = config("{\"r\":4,\"lora_alpha\":6,\"rank_pattern\":{\"q_proj\":3,\"layers\\\\.[01]\\\\.k_proj\":2,\"top\":16},"
-                + "\"alpha_pattern\":{\"q_proj\":12,\"v_proj\":1,\"1.k_proj\":100}}");
+                + "\"alpha_pattern\":{\"q_proj\":12,\"v_proj\":1,\"1.k_proj\":100,\"^x.z\":2}}");
         assertThat(c.rank("x.q_proj")).isEqualTo(3);
         assertThat(c.scale("x.q_proj")).isEqualTo(4);
         assertThat(c.rank("x.qq_proj")).isEqualTo(4);
@@ -234,6 +238,8 @@ class AdapterTest {
         assertThat(c.ambiguous("x.layers.1.k_proj")).isTrue();
         assertThat(c.ambiguous("x.layers.0.k_proj")).isFalse();
         assertThat(c.ambiguous("x.q_proj")).isFalse();
+        assertThat(c.scale("x.z")).isEqualTo(1.5);
+        assertThat(c.ambiguous("x.z")).isTrue();
         assertThat(config("{\"r\":8,\"lora_alpha\":3,\"use_rslora\":true}").scale("x")).isCloseTo(3 / Math.sqrt(8), within(1e-15));
         ObjectNode bare = JSON.createObjectNode().put("peft_type", "LORA");
         bare.set("target_modules", JSON.readTree("[\"x\"]"));
@@ -242,10 +248,10 @@ class AdapterTest {
     }
 
     @Test
-    void aKeyThatDoesNotCountIsNoted() throws IOException {
+    void whereVersionsReadPatternsDifferentlyIsNoted() throws IOException {
         adapter.config.set("rank_pattern", JSON.readTree("{\"q_proj\":4}"));
         adapter.config.set("alpha_pattern", JSON.readTree("{\"layers.1.self_attn.q_proj\":2}"));
-        assertThat(open().notes()).anyMatch(n -> n.startsWith("Adapter: alpha_pattern does not count") && n.contains("'" + LAYER + "1."));
+        assertThat(open().notes()).anyMatch(n -> n.startsWith("Adapter: later versions of PEFT read alpha_pattern") && n.contains("'" + LAYER + "1."));
     }
 
     @Test
@@ -387,7 +393,7 @@ class AdapterTest {
 
     @Test
     void foldersThatHoldNoAdapterAreRefused() throws IOException {
-        Map<Consumer<Path>, String> faults = new java.util.LinkedHashMap<>();
+        Map<Consumer<Path>, String> faults = new LinkedHashMap<>();
         faults.put(f -> delete(f, "adapter_config.json"), "The adapter has no adapter_config.json");
         faults.put(f -> delete(f, "adapter_model.safetensors"), "The adapter has no adapter_model.safetensors");
         faults.put(f -> write(f, "adapter_config.json", "{"), "adapter_config.json is no valid JSON");
@@ -417,7 +423,7 @@ class AdapterTest {
         try {
             Files.delete(folder.resolve(file));
         } catch (IOException e) {
-            throw new java.io.UncheckedIOException(e);
+            throw new UncheckedIOException(e);
         }
     }
 
@@ -425,7 +431,7 @@ class AdapterTest {
         try {
             Files.writeString(folder.resolve(file), text);
         } catch (IOException e) {
-            throw new java.io.UncheckedIOException(e);
+            throw new UncheckedIOException(e);
         }
     }
 }

@@ -92,10 +92,10 @@ public final class AdapterVectors {
     }
 
     /**
-     * How far apart two float32 computations of the formula may lie, each off by at most half of it. A sum of r products has r roundings of
-     * products and r - 1 of sums, its factor one: at most (r + 1) units of scale * sum |b a|, of which each rounding sees a part; W + that
-     * rounds once more. With magnitudes the row's length is off, relative to itself, by what the row's numbers are off together and by its own roundings,
-     * n / 2 + 1 units where n squares are summed; division and product add two.
+     * How far apart two float32 computations of the formula may lie, each off by at most half of it. Each term of a sum of r products takes
+     * part in at most r + 1 roundings: of the product, of r - 1 sums, of scale times that. Adding W rounds once more. With magnitudes the
+     * row's length is off, relative to itself, by what the row's numbers are off together and by its own roundings, n / 2 + 1 where n
+     * squares are summed; division and product add two.
      */
     private static double[] tolerance(PeftFolder.Tensor w, PeftFolder.Tensor a, PeftFolder.Tensor b, double scale, float[] m) {
         double[] v = PeftFolder.merge(w, a, b, scale, null);

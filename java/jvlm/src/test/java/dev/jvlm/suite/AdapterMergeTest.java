@@ -2,6 +2,7 @@ package dev.jvlm.suite;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.within;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.Forward;
@@ -18,6 +19,7 @@ import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeAll;
@@ -176,7 +178,7 @@ class AdapterMergeTest {
                 double expected = matrix.m[ids[i]] * v[c] / Math.sqrt(squares);
                 // V's terms are below 0.5 + 3 * 1.5 / 4 and rounded fewer than ten times; m / ||V|| is below 0.5 / ||V||.
                 assertThat((double) got[i * COLUMNS + c]).as("row %d, column %d", ids[i], c)
-                        .isCloseTo(expected, org.assertj.core.data.Offset.offset(10 * 0x1p-24 * 1.625 * 0.5 / Math.sqrt(squares)));
+                        .isCloseTo(expected, within(10 * 0x1p-24 * 1.625 * 0.5 / Math.sqrt(squares)));
             }
         }
     }
@@ -188,14 +190,28 @@ class AdapterMergeTest {
         Matrix infinite = Matrix.random(5);
         infinite.m[4] = Float.POSITIVE_INFINITY;
         Matrix noLength = Matrix.random(5);
-        java.util.Arrays.fill(noLength.b, 0);
-        java.util.Arrays.fill(noLength.w, 2 * COLUMNS, 3 * COLUMNS, 0);
+        Arrays.fill(noLength.b, 0);
+        Arrays.fill(noLength.w, 2 * COLUMNS, 3 * COLUMNS, 0);
         assertRefused(notANumber.write(folder.resolve("a"), false));
         assertRefused(notANumber.write(folder.resolve("b"), true));
         assertRefused(infinite.write(folder.resolve("c"), true));
         assertRefused(noLength.write(folder.resolve("d"), true));
         Forward.open(infinite.write(folder.resolve("e"), false), "cpu", "float32", 8, 0).close();
         Forward.open(noLength.write(folder.resolve("f"), false), "cpu", "float32", 8, 0).close();
+    }
+
+    @Test
+    void anUpdateOfNoPieceIsRefused(@TempDir Path folder) throws IOException {
+        Checkpoint checkpoint = Matrix.random(5).write(folder.resolve("numbers"), false);
+        Manifest.Update u = checkpoint.manifest().updates().get(0);
+        Manifest.Update shifted = new Manifest.Update(u.target(), 1, u.rank(), u.scale(), u.file(), u.a(), u.b(), null);
+        for (List<Manifest.Update> updates : List.of(List.of(shifted), List.of(u, u))) {
+            Checkpoint wrong = new Checkpoint(checkpoint.blueprint(), null, new Manifest(checkpoint.manifest().pieces(), updates), List.of(), "",
+                    List.of(), "");
+            assertThatThrownBy(() -> Forward.open(wrong, "cpu", "float32", 8, 0).close())
+                    .isInstanceOf(JvlmException.class)
+                    .hasMessageContaining("belongs to no piece of its own");
+        }
     }
 
     private static void assertRefused(Checkpoint checkpoint) {
