@@ -235,7 +235,8 @@ void Weights::fill(const Matrix& m, const std::string& target) {
           }
         }
         if (!sound)
-          throw model_format("The adapter turns weights of " + target + " into what is no finite number; it is damaged or belongs to another model");
+          throw model_format("The adapter turns weights of " + target +
+                             " into what is no finite number; it is damaged or belongs to another model");
         put(made_);
         if (dtype == Dtype::i8) ops_->upload(const_cast<float*>(m.scale) + first, scales.data(), rows * 4);
       }

@@ -84,7 +84,8 @@ class AdapterTest {
     void eachLayerGetsWhatTheFileHoldsForIt() throws IOException {
         Checkpoint checkpoint = open();
         assertThat(targets(checkpoint)).containsExactlyInAnyOrder("vision.0.mlp.up.weight 0", "vision.1.mlp.up.weight 0",
-                "vision.2.mlp.up.weight 0", "vision.3.mlp.up.weight 0", "decoder.0.attn.qkv.weight 0", "decoder.1.attn.qkv.weight 0", "decoder.2.attn.qkv.weight 0", "decoder.3.attn.qkv.weight 0");
+                "vision.2.mlp.up.weight 0", "vision.3.mlp.up.weight 0", "decoder.0.attn.qkv.weight 0",
+                "decoder.1.attn.qkv.weight 0", "decoder.2.attn.qkv.weight 0", "decoder.3.attn.qkv.weight 0");
         SafeTensors file = SafeTensors.read(ModelFolder.open(temp.resolve("adapter0")), "adapter_model.safetensors");
         Manifest.Update q = checkpoint.manifest().updates().stream().filter(u -> u.target().startsWith("decoder.2.")).findFirst().orElseThrow();
         SafeTensors.Tensor a = file.get(a(LAYER + "2.self_attn.q_proj"));
@@ -258,7 +259,8 @@ class AdapterTest {
     void expressionsWithoutEndAreRefused() {
         for (String expression : List.of("(a|aa)+$|(.*.*)*(.*.*)*(.*.*)*y", "(", "x".repeat(5000), "(?P<name>x)")) {
             adapter.config.put("target_modules", expression);
-            assertRefused(JvlmException.Code.MODEL_UNSUPPORTED, "adapter_config.json: the regular expression '", "name the modules in a list");
+            assertRefused(JvlmException.Code.MODEL_UNSUPPORTED, "adapter_config.json: the regular expression '",
+                    "name the modules in a list");
         }
     }
 
@@ -368,8 +370,8 @@ class AdapterTest {
         assertRefused(JvlmException.Code.MODEL_FORMAT, one + ".lora_B.weight has the dtype I16");
         adapter = PeftFolder.on(NANO, List.of("q_proj", "fc1"), false, 3);
         adapter.config.put("r", 5);
-        assertRefused(JvlmException.Code.MODEL_FORMAT, "has the shape [4, 192] instead of [5, 192]", "has the shape [192, 4] instead of [192, 5]",
-                "and 6 more");
+        assertRefused(JvlmException.Code.MODEL_FORMAT, "has the shape [4, 192] instead of [5, 192]",
+                "has the shape [192, 4] instead of [192, 5]", "and 6 more");
         adapter.config.put("r", 4).set("rank_pattern", JSON.readTree("{\"1.self_attn.q_proj\":2}"));
         assertRefused(JvlmException.Code.MODEL_FORMAT, one + ".lora_A.weight has the shape [4, 192] instead of [2, 192]");
     }

@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
+import java.util.stream.Stream;
 import tools.jackson.databind.ObjectMapper;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -49,10 +50,10 @@ public final class PeftFolder {
      * is exact in float32 where W's numbers have few digits; scale is 2. Magnitudes are the base's lengths times 0.75 to 1.25.
      *
      * @param checkpoint its folder
-     * @param targets {@code target_modules}: the last part of the layers' names
+     * @param targets {@code target_modules}: the layers' names, or the last parts of them
      */
     public static PeftFolder on(Path checkpoint, List<String> targets, boolean dora, long seed) throws IOException {
-        PeftFolder adapter = new PeftFolder(read(checkpoint, "model.safetensors"));
+        PeftFolder adapter = new PeftFolder(values(SafeTensors.read(ModelFolder.open(checkpoint))));
         int rank = 4;
         adapter.config.put("peft_type", "LORA").put("r", rank).put("lora_alpha", 2 * rank).put("bias", "none").put("use_dora", dora)
                 .put("use_rslora", false).put("base_model_name_or_path", "some/base").put("init_lora_weights", true)
@@ -81,6 +82,15 @@ public final class PeftFolder {
             }
         });
         return adapter;
+    }
+
+    /** The names of all linear layers that a model has. */
+    public static List<String> linear(Checkpoint checkpoint) {
+        return checkpoint.blueprint().weights().stream()
+                .filter(w -> w.shape().size() == 2 && w.name().endsWith(".weight") && !w.name().contains("embed"))
+                .map(w -> w.name().replaceAll("\\.weight$", ""))
+                .distinct()
+                .toList();
     }
 
     private static Tensor dyadic(String dtype, long rows, long columns, Random random) {
@@ -118,10 +128,9 @@ public final class PeftFolder {
             all.put(name, new Tensor("F32", w.shape, values));
         });
         Files.createDirectories(folder);
-        for (String file : List.of("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-                "added_tokens.json", "special_tokens_map.json")) {
-            if (Files.exists(checkpoint.resolve(file))) {
-                Files.copy(checkpoint.resolve(file), folder.resolve(file));
+        try (Stream<Path> files = Files.list(checkpoint)) {
+            for (Path file : files.filter(f -> !f.toString().contains(".safetensors")).toList()) {
+                Files.copy(file, folder.resolve(file.getFileName()));
             }
         }
         write(folder.resolve("model.safetensors"), all);
@@ -151,18 +160,22 @@ public final class PeftFolder {
 
     /** The tensors of a file of F32 and BF16. */
     static Map<String, Tensor> read(Path folder, String file) throws IOException {
+        return values(SafeTensors.read(ModelFolder.open(folder), file));
+    }
+
+    private static Map<String, Tensor> values(SafeTensors tensors) throws IOException {
         Map<String, Tensor> all = new LinkedHashMap<>();
-        try (FileChannel in = FileChannel.open(folder.resolve(file))) {
-            for (SafeTensors.Tensor t : SafeTensors.read(ModelFolder.open(folder), file).tensors()) {
-                ByteBuffer bytes = ByteBuffer.allocate(Math.toIntExact(t.bytes())).order(ByteOrder.LITTLE_ENDIAN);
+        for (SafeTensors.Tensor t : tensors.tensors()) {
+            ByteBuffer bytes = ByteBuffer.allocate(Math.toIntExact(t.bytes())).order(ByteOrder.LITTLE_ENDIAN);
+            try (FileChannel in = FileChannel.open(t.file())) {
                 while (bytes.hasRemaining() && in.read(bytes, t.offset() + bytes.position()) >= 0) {}
-                bytes.flip();
-                float[] values = new float[bytes.remaining() / (t.dtype().equals("F32") ? 4 : 2)];
-                for (int i = 0; i < values.length; i++) {
-                    values[i] = t.dtype().equals("F32") ? bytes.getFloat() : Float.intBitsToFloat(bytes.getShort() << 16);
-                }
-                all.put(t.name(), new Tensor(t.dtype(), t.shape(), values));
             }
+            bytes.flip();
+            float[] values = new float[bytes.remaining() / (t.dtype().equals("F32") ? 4 : 2)];
+            for (int i = 0; i < values.length; i++) {
+                values[i] = t.dtype().equals("F32") ? bytes.getFloat() : Float.intBitsToFloat(bytes.getShort() << 16);
+            }
+            all.put(t.name(), new Tensor(t.dtype(), t.shape(), values));
         }
         return all;
     }

@@ -20,44 +20,44 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Random;
-import org.junit.jupiter.api.BeforeAll;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
 
 /** A model with an adapter computes what the model does whose weights the formula was applied to beforehand. */
 class AdapterMergeTest {
     private static final Path ROOT = Path.of(System.getProperty("jvlm.root"));
-    private static final Path FAMILY = ROOT.resolve("tests/goldens/h2ovl-0.8b");
+    private static final Path GOLDENS = ROOT.resolve("tests/goldens");
     private static final String TABLE = "decoder.embed.weight";
 
-    /** Every linear layer of the model. */
-    private static final List<String> ALL = List.of(
-            "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head", "qkv", "proj", "fc1", "fc2", "mlp1.1",
-            "mlp1.3");
-
-    @TempDir
-    static Path temp;
-
-    private static Path base;
-    private static JsonNode recorded;
-
-    @BeforeAll
-    static void build() throws IOException {
-        base = SeededWeights.build(FAMILY, temp.resolve("base"));
-        JsonNode cases = new ObjectMapper().readTree(FAMILY.resolve("golden.json").toFile()).path("cases");
-        recorded = cases.get(cases.size() - 1); // one tile, a few ids
+    /** A seeded checkpoint of each family that there are goldens of. */
+    private static Stream<Path> families() throws IOException {
+        try (Stream<Path> all = Files.list(GOLDENS)) {
+            return all.filter(family -> Files.exists(family.resolve("weights.json"))).sorted().toList().stream();
+        }
     }
 
-    private static float[][] logits(Checkpoint checkpoint, Precision precision) throws IOException {
-        FamilyGoldens goldens = new FamilyGoldens(
-                FAMILY, ROOT.resolve("tests/goldens/images"), checkpoint, "cpu", precision, new Differences(System.out));
-        Forced forced = goldens.prepare("the last case", recorded).forced();
+    private static Stream<Arguments> familiesAndPrecisions() throws IOException {
+        return families().flatMap(family -> Arrays.stream(Precision.values()).map(precision -> Arguments.of(family, precision)));
+    }
+
+    /** The logits of the family's shortest case with a picture. */
+    private static float[][] logits(Path family, Checkpoint checkpoint, Precision precision) throws IOException {
+        JsonNode shortest = new ObjectMapper().readTree(family.resolve("golden.json").toFile()).path("cases").valueStream()
+                .filter(c -> !c.path("images").isEmpty())
+                .min(Comparator.comparingInt(c -> c.path("length").asInt()))
+                .orElseThrow();
+        FamilyGoldens goldens =
+                new FamilyGoldens(family, GOLDENS.resolve("images"), checkpoint, "cpu", precision, new Differences(System.out));
+        Forced forced = goldens.prepare("the shortest case", shortest).forced();
         try (Forward forward = Forced.open(checkpoint, "cpu", precision, List.of(forced))) {
             return forced.logits(forward, () -> {});
         }
@@ -65,26 +65,32 @@ class AdapterMergeTest {
 
     /** The adapter's numbers are such that merging is exact, so that what follows it (packing, rounding, int8) must give the same too. */
     @ParameterizedTest
-    @EnumSource(Precision.class)
-    void loraGivesTheLogitsOfTheMergedModelToTheBit(Precision precision, @TempDir Path folder) throws IOException {
-        PeftFolder adapter = PeftFolder.on(base, ALL, false, 11);
-        assertThat(adapter.tensors).hasSize(2 * Checkpoint.open(base).blueprint().weights().stream()
-                .filter(w -> w.shape().size() == 2 && !w.target().equals(TABLE)).toList().size());
-        float[][] got = logits(Checkpoint.open(base, adapter.write(folder.resolve("adapter"))), precision);
-        float[][] merged = logits(Checkpoint.open(adapter.merge(base, folder.resolve("merged"))), precision);
+    @MethodSource("familiesAndPrecisions")
+    void loraGivesTheLogitsOfTheMergedModelToTheBit(Path family, Precision precision, @TempDir Path folder) throws IOException {
+        Path base = SeededWeights.build(family, folder.resolve("base"));
+        Checkpoint plain = Checkpoint.open(base);
+        List<String> linear = PeftFolder.linear(plain);
+        PeftFolder adapter = PeftFolder.on(base, linear, false, 11);
+        assertThat(adapter.tensors).hasSize(2 * linear.size());
+        float[][] got = logits(family, Checkpoint.open(base, adapter.write(folder.resolve("adapter"))), precision);
+        float[][] merged = logits(family, Checkpoint.open(adapter.merge(base, folder.resolve("merged"))), precision);
         assertThat(got).isDeepEqualTo(merged);
-        assertThat(farthest(got, logits(Checkpoint.open(base), precision))).isGreaterThan(0.1 * largest(merged));
+        assertThat(farthest(got, logits(family, plain, precision))).isGreaterThan(0.1 * largest(merged));
     }
 
-    @Test
-    void doraGivesTheLogitsOfTheMergedModel(@TempDir Path folder) throws IOException {
-        PeftFolder adapter = PeftFolder.on(base, ALL, true, 12);
-        float[][] got = logits(Checkpoint.open(base, adapter.write(folder.resolve("adapter"))), Precision.FLOAT32);
-        float[][] merged = logits(Checkpoint.open(adapter.merge(base, folder.resolve("merged"))), Precision.FLOAT32);
+    @ParameterizedTest
+    @MethodSource("families")
+    void doraGivesTheLogitsOfTheMergedModel(Path family, @TempDir Path folder) throws IOException {
+        Path base = SeededWeights.build(family, folder.resolve("base"));
+        List<String> linear = PeftFolder.linear(Checkpoint.open(base));
+        PeftFolder adapter = PeftFolder.on(base, linear, true, 12);
+        assertThat(adapter.tensors).hasSize(3 * linear.size());
+        float[][] got = logits(family, Checkpoint.open(base, adapter.write(folder.resolve("adapter"))), Precision.FLOAT32);
+        float[][] merged = logits(family, Checkpoint.open(adapter.merge(base, folder.resolve("merged"))), Precision.FLOAT32);
         // Weights differ in their last digit, as activations do that are summed in another order: tests/goldens/PROVENANCE.md.
         assertThat(farthest(got, merged)).isLessThanOrEqualTo(1e-4 * largest(merged));
-        PeftFolder lora = PeftFolder.on(base, ALL, false, 12);
-        float[][] without = logits(Checkpoint.open(base, lora.write(folder.resolve("lora"))), Precision.FLOAT32);
+        PeftFolder lora = PeftFolder.on(base, linear, false, 12);
+        float[][] without = logits(family, Checkpoint.open(base, lora.write(folder.resolve("lora"))), Precision.FLOAT32);
         assertThat(farthest(got, without)).isGreaterThan(0.1 * largest(merged));
     }
 
