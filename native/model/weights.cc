@@ -39,6 +39,57 @@ void widen(float* out, const char* in, int64_t count, Dtype dtype) {
     for (int64_t i = 0; i < count; ++i) out[i] = from_f16(half[i]);
 }
 
+// `count` numbers of a file, from its number `first` behind `offset` on.
+std::vector<float> read_numbers(const std::string& file, int64_t offset, Dtype dtype, int64_t first, int64_t count) {
+  std::vector<char> bytes(static_cast<size_t>(count * size_of(dtype)));
+  os::read_file(file, offset + first * size_of(dtype), bytes.data(), count * size_of(dtype));
+  std::vector<float> numbers(static_cast<size_t>(count));
+  widen(numbers.data(), bytes.data(), count, dtype);
+  return numbers;
+}
+
+// An adapter's part in one row of k weights: row + scale * b * A, and with a magnitude that many times the length. False where that is no
+// number. The product is summed in float32, as the reference does: its terms are few. The length's are thousands and of one sign, so that
+// a float32 sum would lose digits; in double it costs nothing beside the product.
+bool merge(float* row, float* sum, int64_t k, const float* a, const float* b, int64_t rank, float scale, const float* magnitude) {
+  std::fill(sum, sum + k, 0.f);
+  for (int64_t r = 0; r < rank; ++r) {
+    const float factor = b[r];
+    for (int64_t c = 0; c < k; ++c) sum[c] += factor * a[r * k + c];
+  }
+  for (int64_t c = 0; c < k; ++c) row[c] += scale * sum[c];
+  double squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t c = 0; c < k; ++c) squares += static_cast<double>(row[c]) * row[c];
+  if (!magnitude) return std::isfinite(squares);
+  const auto factor = static_cast<float>(*magnitude / std::sqrt(squares));
+  for (int64_t c = 0; c < k; ++c) row[c] *= factor;
+  return std::isfinite(squares) && std::isfinite(factor);
+}
+
+// The fields of a manifest's line, one after the other.
+class Fields {
+ public:
+  explicit Fields(const std::string& line) : line_(line), in_(line) {}
+
+  bool more() { return in_.peek() != std::istringstream::traits_type::eof(); }
+  std::string next() {
+    std::string field;
+    if (!std::getline(in_, field, '\t')) throw model_format("The manifest's line '" + line_ + "' is too short");
+    return field;
+  }
+  int64_t integer() { return std::stoll(next()); }
+  Dtype dtype() {
+    const std::string name = next();
+    if (name != "F32" && name != "BF16" && name != "F16") throw model_format("The manifest's line '" + line_ + "' has the type " + name);
+    return name == "F32" ? Dtype::f32 : name == "BF16" ? Dtype::bf16 : Dtype::f16;
+  }
+
+ private:
+  const std::string& line_;
+  std::istringstream in_;
+};
+
 // Symmetric, one scale a row: scale = max|w| / 127, q = round-half-even(w / scale).
 float quantise(int8_t* out, const float* row, int64_t k) {
   float largest = 0;
@@ -58,20 +109,37 @@ Weights::Weights(Precision precision, const std::string& manifest, Ops* ops, Are
   std::istringstream in(manifest);
   int64_t all = 0;
   for (std::string line; std::getline(in, line);) {
-    std::istringstream fields(line);
-    std::string target, dtype, first, rows, cols, offset;
+    if (line.compare(0, 8, "adapter\t") == 0) {
+      parse_update(line);
+      continue;
+    }
+    Fields fields(line);
+    const std::string target = fields.next();
     Piece p;
-    auto next = [&](std::string& field) {
-      if (!std::getline(fields, field, '\t')) throw model_format("The manifest's line '" + line + "' is too short");
-    };
-    next(target), next(first), next(rows), next(cols), next(dtype), next(p.file), next(offset);
-    p.dtype = dtype == "F32" ? Dtype::f32 : dtype == "BF16" ? Dtype::bf16 : Dtype::f16;
-    if (p.dtype == Dtype::f16 && dtype != "F16") throw model_format("Tensor " + target + " has type " + dtype);
-    p.first_row = std::stoll(first), p.rows = std::stoll(rows), p.cols = std::stoll(cols), p.offset = std::stoll(offset);
+    p.first_row = fields.integer(), p.rows = fields.integer(), p.cols = fields.integer();
+    p.dtype = fields.dtype(), p.file = fields.next(), p.offset = fields.integer();
     all += p.rows * p.cols * size_of(p.dtype);
     pieces_[target].push_back(p);
   }
   if (progress_) progress_[0] = 0, progress_[1] = all;
+}
+
+void Weights::parse_update(const std::string& line) {
+  Fields fields(line);
+  fields.next();
+  const std::string target = fields.next();
+  const int64_t first_row = fields.integer();
+  std::vector<Piece>& pieces = pieces_[target];
+  auto piece = std::find_if(pieces.begin(), pieces.end(), [&](const Piece& p) { return p.first_row == first_row; });
+  if (piece == pieces.end() || piece->update) throw model_format("The manifest's line '" + line + "' belongs to no piece of its own");
+  Update& u = piece->update.emplace();
+  u.rank = fields.integer(), u.scale = static_cast<float>(std::stod(fields.next())), u.file = fields.next();
+  u.a.dtype = fields.dtype(), u.a.offset = fields.integer();
+  u.b.dtype = fields.dtype(), u.b.offset = fields.integer();
+  if (fields.more()) {
+    const Dtype dtype = fields.dtype();
+    u.magnitude = Numbers{dtype, fields.integer()};
+  }
 }
 
 Matrix Weights::matrix(const std::string& target, int64_t n, int64_t k, bool quantised) {
@@ -121,6 +189,9 @@ void Weights::fill(const Matrix& m, const std::string& target) {
   int64_t out_row = k * size_of(dtype);
   for (const Piece& p : it->second) {
     int64_t in_row = k * size_of(p.dtype), step = std::max<int64_t>(1, kChunk / in_row);
+    const Update* u = p.update ? &*p.update : nullptr;
+    std::vector<float> a, b, magnitude;
+    if (u) a = read_numbers(u->file, u->a.offset, u->a.dtype, 0, u->rank * k);
     for (int64_t r = 0; r < p.rows; r += step) {
       int64_t rows = std::min(step, p.rows - r);
       read_.resize(static_cast<size_t>(rows * in_row));
@@ -137,17 +208,23 @@ void Weights::fill(const Matrix& m, const std::string& target) {
         else
           ops_->upload(static_cast<char*>(const_cast<void*>(m.data)) + first * out_row, made.data(), rows * out_row);
       };
-      if (dtype == p.dtype) {
+      if (u) b = read_numbers(u->file, u->b.offset, u->b.dtype, r * u->rank, rows * u->rank);
+      if (u && u->magnitude) magnitude = read_numbers(u->file, u->magnitude->offset, u->magnitude->dtype, r, rows);
+      if (dtype == p.dtype && !u) {
         put(read_);
       } else {
         made_.resize(static_cast<size_t>(rows * out_row));
         std::vector<float> scales(dtype == Dtype::i8 ? static_cast<size_t>(rows) : 0);
+        bool sound = true;
 #pragma omp parallel
         {
-          std::vector<float> wide(static_cast<size_t>(k));
-#pragma omp for schedule(static)
+          std::vector<float> wide(static_cast<size_t>(k)), sum(static_cast<size_t>(u ? k : 0));
+#pragma omp for schedule(static) reduction(&& : sound)
           for (int64_t i = 0; i < rows; ++i) {
             widen(wide.data(), read_.data() + i * in_row, k, p.dtype);
+            if (u)
+              sound = merge(wide.data(), sum.data(), k, a.data(), b.data() + i * u->rank, u->rank, u->scale,
+                            u->magnitude ? magnitude.data() + i : nullptr) && sound;
             char* made = made_.data() + i * out_row;
             if (dtype == Dtype::i8)
               scales[static_cast<size_t>(i)] = quantise(reinterpret_cast<int8_t*>(made), wide.data(), k);
@@ -157,6 +234,9 @@ void Weights::fill(const Matrix& m, const std::string& target) {
               for (int64_t c = 0; c < k; ++c) reinterpret_cast<uint16_t*>(made)[c] = to_bf16(wide[static_cast<size_t>(c)]);
           }
         }
+        if (!sound)
+          throw model_format("The adapter turns weights of " + target +
+                             " into what is no finite number; it is damaged or belongs to another model");
         put(made_);
         if (dtype == Dtype::i8) ops_->upload(const_cast<float*>(m.scale) + first, scales.data(), rows * 4);
       }

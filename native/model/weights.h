@@ -5,6 +5,10 @@
 // start at byte `offset` of `file`. Pieces cover a target exactly. A vector is a target of n rows and one column.
 // A file "seed:N" stands for seeded pseudo-random weights of the size that a trained model would have (benchmarks).
 //
+// An adapter's part in a piece, behind the line of that:  adapter  target  first_row  rank  scale  file  dtype  offset  dtype  offset [dtype  offset]
+// With A (rank, cols) and B (rank numbers for each of the piece's rows), at the first and the second offset, the piece becomes
+// V = W + scale * B * A (LoRA); with magnitudes m, one a row, at the third, row o becomes m[o] * V[o] / ||V[o]|| (DoRA). Biases stay.
+//
 // Targets (shapes: see the model's spec; h vision hidden, H decoder hidden):
 //   vision.patch.weight (h, 3*p*p)  vision.patch.bias  vision.class  vision.positions (tokens, h)
 //   vision.N.norm1.weight|bias  vision.N.attn.qkv.weight|bias (3h, h)  vision.N.attn.out.weight|bias (h, h)  vision.N.scale1
@@ -25,6 +29,7 @@
 // with vision.class_token 1.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,12 +64,26 @@ class Weights {
   int64_t bytes() const { return arena_.peak(); }
 
  private:
+  struct Numbers {
+    Dtype dtype;
+    int64_t offset;
+  };
+  struct Update {
+    int64_t rank;
+    float scale;
+    std::string file;
+    Numbers a, b;
+    std::optional<Numbers> magnitude;
+  };
   struct Piece {
     int64_t first_row, rows, cols;
     Dtype dtype;
     std::string file;
     int64_t offset;
+    std::optional<Update> update;
   };
+
+  void parse_update(const std::string& line);
 
   Matrix take(const std::string& target, int64_t n, int64_t k, Dtype dtype, bool may_pack);
   void fill(const Matrix& m, const std::string& target);

@@ -74,11 +74,11 @@ public final class Jvlm implements AutoCloseable {
     /**
      * Opens a model folder as it was published: {@code config.json}, the tokenizer's files, safetensors.
      *
-     * @throws JvlmException MODEL_FORMAT or MODEL_UNSUPPORTED naming the file and field; CAPACITY if the model does not fit into the
+     * @throws JvlmException MODEL_FORMAT or MODEL_UNSUPPORTED naming the file and field, of the model or of the adapter; CAPACITY if the model does not fit into the
      *     memory; DEVICE if the device cannot be had; REQUEST if an option contradicts the model
      */
     public static Jvlm open(Path folder, Options options) {
-        return new Jvlm(Checkpoint.open(folder), options);
+        return new Jvlm(Checkpoint.open(folder, options.adapter()), options);
     }
 
     /** Bytes by part (weights, cache, ...) that opening such a model would take; nothing is taken and no weights need be there. */

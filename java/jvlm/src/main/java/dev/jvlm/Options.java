@@ -1,6 +1,7 @@
 package dev.jvlm;
 
 import dev.jvlm.error.JvlmException;
+import java.nio.file.Path;
 import java.util.function.BiConsumer;
 
 /**
@@ -14,9 +15,11 @@ import java.util.function.BiConsumer;
  * @param queue requests that may wait; one more is refused with CAPACITY
  * @param memoryLimit bytes that the engine may take, 0 for no limit; a model that needs more is refused before it loads
  * @param progress called during loading, on the thread that opens, with bytes loaded and bytes in all
+ * @param adapter the folder of a LoRA, rsLoRA or DoRA adapter as PEFT writes it, merged into the weights as they are loaded; null for none
  */
 public record Options(
-        String device, Precision precision, int context, int sequences, int queue, long memoryLimit, BiConsumer<Long, Long> progress) {
+        String device, Precision precision, int context, int sequences, int queue, long memoryLimit, BiConsumer<Long, Long> progress,
+        Path adapter) {
 
     /** How weights are held and products computed; {@code float32} is what the references' recorded values are compared with. */
     public enum Precision {
@@ -47,7 +50,7 @@ public record Options(
         }
     }
 
-    public static final Options DEFAULT = new Options("auto", Precision.BF16, 0, 4, 256, 0, (done, all) -> {});
+    public static final Options DEFAULT = new Options("auto", Precision.BF16, 0, 4, 256, 0, (done, all) -> {}, null);
 
     public Options {
         check(device != null && !device.isBlank(), "device is empty; choose auto, cuda:0 or cpu");
@@ -65,30 +68,34 @@ public record Options(
     }
 
     public Options withDevice(String device) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 
     public Options withPrecision(Precision precision) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 
     public Options withContext(int context) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 
     public Options withSequences(int sequences) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 
     public Options withQueue(int queue) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 
     public Options withMemoryLimit(long memoryLimit) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 
     public Options withProgress(BiConsumer<Long, Long> progress) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+    }
+
+    public Options withAdapter(Path adapter) {
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
     }
 }

@@ -125,7 +125,7 @@ final class Ask implements Callable<Integer> {
                 current = null;
                 Answer answer = answer(vlm, request.text(question).build());
                 if (output.json()) {
-                    output.put(object, answer, vlm.device(), model.json(vlm));
+                    output.put(object, answer, vlm.device(), model.json(vlm.checkpoint()));
                     console.json(object);
                 }
                 output.remark(console, "note", answer);

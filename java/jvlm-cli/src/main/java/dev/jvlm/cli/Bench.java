@@ -87,7 +87,7 @@ final class Bench implements Callable<Integer> {
             return Main.OK;
         }
         check(SHAPES.containsKey(shape), "There is no shape '" + shape + "'; there are h2ovl-0.8b and h2ovl-2b");
-        check(!model.chosen(), "--shape brings its own weights, context and device; leave out --model, --context and --device");
+        check(!model.chosen(), "--shape brings its own weights, context and device; leave out --model, --adapter, --context and --device");
         stages = stages == null ? STAGES : stages;
         for (String stage : stages) {
             check(STAGES.contains(stage), "There is no stage '" + stage + "'; there are " + String.join(", ", STAGES));
@@ -355,7 +355,7 @@ final class Bench implements Callable<Integer> {
                 object.put("usage", last.usage());
                 object.put("timings", last.timings());
                 object.put("device", vlm.device());
-                object.put("model", model.json(vlm));
+                object.put("model", model.json(vlm.checkpoint()));
                 console.json(object);
             } else {
                 console.answer(String.format(Locale.ROOT, "a page of %d x %d pixels, %d tiles, %d prompt tokens: first token after %.3f s,"

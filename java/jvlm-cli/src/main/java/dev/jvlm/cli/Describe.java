@@ -5,7 +5,6 @@ import dev.jvlm.Options;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Tiling;
-import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
@@ -30,9 +29,8 @@ final class Describe implements Callable<Integer> {
     @Override
     public Integer call() {
         Console console = main.console();
-        Path folder = model.folder();
         Options options = model.options();
-        Checkpoint checkpoint = Checkpoint.open(folder);
+        Checkpoint checkpoint = Checkpoint.open(model.folder(), options.adapter());
         Blueprint blueprint = checkpoint.blueprint();
         Map<String, Long> plan = Jvlm.memoryPlan(blueprint, options);
         long total = plan.values().stream().mapToLong(Long::longValue).sum();
@@ -40,7 +38,7 @@ final class Describe implements Callable<Integer> {
         Map<String, String> spec = spec(blueprint);
         if (json) {
             Map<String, Object> object = new LinkedHashMap<>();
-            object.put("model", ModelOptions.json(folder, checkpoint));
+            object.put("model", model.json(checkpoint));
             object.put("parameters", blueprint.parameters());
             object.put("spec", spec);
             object.put("tiling", blueprint.tiling());
@@ -54,7 +52,7 @@ final class Describe implements Callable<Integer> {
             return Main.OK;
         }
         Tiling tiling = blueprint.tiling();
-        console.answer(ModelOptions.describe(folder, checkpoint));
+        console.answer(model.describe(checkpoint));
         console.answer("fingerprint " + checkpoint.fingerprint());
         console.answer("pictures    " + tiling.minTiles() + " to " + tiling.maxTiles() + " tiles of " + tiling.tileSize() + " pixels"
                 + (tiling.thumbnail() ? " and a thumbnail" : "") + ", " + blueprint.spec().rowsPerTile() + " tokens each"

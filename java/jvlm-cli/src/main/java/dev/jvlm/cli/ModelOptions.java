@@ -5,6 +5,7 @@ import dev.jvlm.Options;
 import dev.jvlm.error.JvlmException;
 import dev.jvlm.model.Checkpoint;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
 import picocli.CommandLine.Option;
@@ -17,6 +18,12 @@ final class ModelOptions {
             description = "The model's folder: config.json, tokenizer and safetensors as published. Default: the small line reader that"
                     + " comes with jvlm.")
     private Path folder;
+
+    @Option(
+            names = "--adapter",
+            paramLabel = "DIR",
+            description = "The folder of a LoRA, rsLoRA or DoRA adapter as PEFT writes it, merged into the model as it is loaded.")
+    private Path adapter;
 
     @Option(names = "--device", paramLabel = "NAME", description = "auto, cuda:0 or cpu. Default: auto.")
     private String device;
@@ -53,7 +60,7 @@ final class ModelOptions {
 
     /** @throws JvlmException REQUEST if an option's value is none of those it takes */
     Options options() {
-        Options options = Options.DEFAULT;
+        Options options = Options.DEFAULT.withAdapter(adapter);
         if (device != null) {
             options = options.withDevice(device);
         }
@@ -70,7 +77,7 @@ final class ModelOptions {
 
     /** Whether anything but the precision was chosen. */
     boolean chosen() {
-        return folder != null || device != null || context != null;
+        return folder != null || adapter != null || device != null || context != null;
     }
 
     /** Loads the model, with a bar where that takes a while and someone watches; then says what computes which model. */
@@ -81,8 +88,13 @@ final class ModelOptions {
         try (LoadingBar bar = new LoadingBar(name(folder))) {
             vlm = Jvlm.open(folder, options.withProgress(bar));
         }
-        console.say(vlm.device() + "; " + describe(folder, vlm.checkpoint()));
+        console.say(vlm.device() + "; " + describe(vlm.checkpoint()));
         return vlm;
+    }
+
+    /** The chosen model and adapter, in a line. */
+    String describe(Checkpoint checkpoint) {
+        return describe(folder(), checkpoint) + (adapter == null ? "" : " with the adapter " + name(adapter));
     }
 
     static String describe(Path folder, Checkpoint checkpoint) {
@@ -102,11 +114,14 @@ final class ModelOptions {
     }
 
     /** What a JSON object says of the model. */
-    static Map<String, Object> json(Path folder, Checkpoint checkpoint) {
-        return Map.of("name", name(folder), "family", checkpoint.blueprint().family(), "fingerprint", checkpoint.fingerprint());
-    }
-
-    Map<String, Object> json(Jvlm vlm) {
-        return json(folder(), vlm.checkpoint());
+    Map<String, Object> json(Checkpoint checkpoint) {
+        Map<String, Object> model = new LinkedHashMap<>();
+        model.put("name", name(folder()));
+        if (adapter != null) {
+            model.put("adapter", name(adapter));
+        }
+        model.put("family", checkpoint.blueprint().family());
+        model.put("fingerprint", checkpoint.fingerprint());
+        return model;
     }
 }

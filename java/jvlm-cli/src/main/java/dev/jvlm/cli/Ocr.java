@@ -92,7 +92,7 @@ final class Ocr implements Callable<Integer> {
         try {
             Answer answer = p.answer.get();
             if (output.json()) {
-                output.put(object, answer, vlm.device(), model.json(vlm));
+                output.put(object, answer, vlm.device(), model.json(vlm.checkpoint()));
                 console.json(object);
             } else {
                 if (pictures.size() > 1) {

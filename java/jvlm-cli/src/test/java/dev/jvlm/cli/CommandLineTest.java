@@ -4,6 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -102,6 +104,7 @@ class CommandLineTest {
             {"bench", "--shape", "h2ovl-2b", "--stages", "vision,dreams"},
             {"bench", "--shape", "h2ovl-2b", "--precision", "bf16,int4"},
             {"bench", "--shape", "h2ovl-2b", "--model", "weights/nano"},
+            {"bench", "--shape", "h2ovl-2b", "--adapter", "tests/goldens/adapters/lora"},
             {"bench", "--stages", "vision"},
             {"bench", "--precision", "bf16,int8"},
             {"reed"},
@@ -157,6 +160,49 @@ class CommandLineTest {
         assertThat(object.path("memoryBytes").asLong()).isEqualTo(sum).isPositive();
         assertThat(object.path("precision").asString()).isEqualTo("int8");
         assertThat(object.path("model").path("fingerprint").asString()).hasSize(64);
+    }
+
+    @Test
+    void anAdapterIsMergedAndTold() throws IOException {
+        String idle = adapter("idle", 0).toString();
+        Ran plain = jvlm("ocr", file(0));
+        Ran with = jvlm("ocr", "--adapter", idle, file(0));
+        assertThat(with.code).as(with.err).isZero();
+        assertThat(with.out).isEqualTo(plain.out);
+        assertThat(with.firstWords()).contains("model nano ").endsWith(" with the adapter idle");
+        Ran strong = jvlm("ocr", "--json", "--adapter", adapter("strong", 0.5f).toString(), file(0));
+        assertThat(strong.code).as(strong.err).isZero();
+        assertThat(JSON.readTree(strong.out).path("text").asString()).isNotEqualTo(text(0));
+        assertThat(JSON.readTree(strong.out).path("model").path("adapter").asString()).isEqualTo("strong");
+
+        Ran described = jvlm("describe", "--adapter", idle);
+        assertThat(described.out).contains(" with the adapter idle").contains("note: Adapter merged into 1 layer: LoRA, rank 1");
+        JsonNode model = JSON.readTree(jvlm("describe", "--json", "--adapter", idle).out).path("model");
+        assertThat(model.path("adapter").asString()).isEqualTo("idle");
+        JsonNode without = JSON.readTree(jvlm("describe", "--json").out).path("model");
+        assertThat(without.has("adapter")).isFalse();
+        assertThat(model.path("fingerprint")).isNotEqualTo(without.path("fingerprint"));
+
+        Ran foreign = jvlm("ocr", "--adapter", ROOT.resolve("tests/goldens/adapters/lora").toString(), file(0));
+        assertThat(foreign.code).isEqualTo(69);
+        assertThat(foreign.err).startsWith("jvlm: The adapter belongs to another model");
+    }
+
+    /** An adapter of rank 1 for the last layer of the bundled model's connector: A is all ones, B all {@code b}. */
+    private Path adapter(String name, float b) throws IOException {
+        int width = 192;
+        Path folder = Files.createDirectory(temp.resolve(name));
+        Files.writeString(folder.resolve("adapter_config.json"), "{\"peft_type\":\"LORA\",\"r\":1,\"target_modules\":[\"mlp1.3\"]}");
+        String layer = "\"base_model.model.mlp1.3.lora_";
+        byte[] header = ("{" + layer + "A.weight\":{\"dtype\":\"F32\",\"shape\":[1,192],\"data_offsets\":[0,768]}," + layer
+                + "B.weight\":{\"dtype\":\"F32\",\"shape\":[192,1],\"data_offsets\":[768,1536]}}").getBytes(StandardCharsets.UTF_8);
+        ByteBuffer file = ByteBuffer.allocate(8 + header.length + 8 * width).order(ByteOrder.LITTLE_ENDIAN);
+        file.putLong(header.length).put(header);
+        for (int i = 0; i < 2 * width; i++) {
+            file.putFloat(i < width ? 1 : b);
+        }
+        Files.write(folder.resolve("adapter_model.safetensors"), file.array());
+        return folder;
     }
 
     @Test

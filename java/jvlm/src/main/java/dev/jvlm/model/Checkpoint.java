@@ -22,9 +22,9 @@ import tools.jackson.databind.JsonNode;
  * @param manifest where each weight lies
  * @param stopIds the ids that end an answer
  * @param ocrQuestion what to ask for the text of a picture: the folder's own ({@code jvlm.json}), or else the family's
- * @param notes what a user should know: keys and tensors not used, code not run
+ * @param notes what a user should know: keys and tensors not used, code not run, an adapter merged
  * @param fingerprint 64 hexadecimal digits that differ between checkpoints: from the configuration, the tokenizer, the headers of the
- *     weight files and samples of their data
+ *     weight files and samples of their data, and the adapter's files
  */
 public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest manifest, List<Integer> stopIds, String ocrQuestion,
         List<String> notes, String fingerprint) {
@@ -48,15 +48,31 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
      *     something that is not implemented
      */
     public static Checkpoint open(Path path) {
+        return open(path, null);
+    }
+
+    /**
+     * Opens a model folder with an adapter that is merged into its weights as they are loaded: a folder as PEFT writes it,
+     * {@code adapter_config.json} and {@code adapter_model.safetensors}, for LoRA, rsLoRA and DoRA of linear layers.
+     *
+     * @param adapterPath the adapter's folder, or null for none
+     * @throws JvlmException as {@link #open(Path)}; MODEL_FORMAT if the adapter is damaged, incomplete or made for another model;
+     *     MODEL_UNSUPPORTED if it is of another kind
+     */
+    public static Checkpoint open(Path path, Path adapterPath) {
         ModelFolder folder = ModelFolder.open(path);
         Blueprint blueprint = Families.read(folder.json(CONFIG));
         Tokenizer tokenizer = tokenizer(folder);
         List<Integer> stopIds = checkTokenizer(folder, blueprint, tokenizer);
         SafeTensors tensors = SafeTensors.read(folder);
         List<String> notes = new ArrayList<>(blueprint.notes());
-        Manifest manifest = Manifest.of(blueprint.weights(), tensors, notes);
+        Adapter adapter = adapterPath == null ? null : Adapter.open(adapterPath, blueprint.weights());
+        Manifest manifest = Manifest.of(blueprint.weights(), tensors, adapter, notes);
+        if (adapter != null) {
+            notes.addAll(adapter.notes());
+        }
         String question = folder.has(OURS) ? ocrQuestion(folder.json(OURS)) : blueprint.ocrQuestion();
-        return new Checkpoint(blueprint, tokenizer, manifest, stopIds, question, notes, fingerprint(folder, tensors));
+        return new Checkpoint(blueprint, tokenizer, manifest, stopIds, question, notes, fingerprint(folder, tensors, adapter));
     }
 
     /**
@@ -123,7 +139,7 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
         return question.asString();
     }
 
-    private static String fingerprint(ModelFolder folder, SafeTensors tensors) {
+    private static String fingerprint(ModelFolder folder, SafeTensors tensors, Adapter adapter) {
         MessageDigest digest;
         try {
             digest = MessageDigest.getInstance("SHA-256");
@@ -137,6 +153,9 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
             add(digest, folder.bytes(name));
         });
         tensors.identity().forEach(bytes -> add(digest, bytes));
+        if (adapter != null) {
+            adapter.identity().forEach(bytes -> add(digest, bytes));
+        }
         return HexFormat.of().formatHex(digest.digest());
     }
 

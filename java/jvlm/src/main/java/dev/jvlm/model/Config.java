@@ -47,7 +47,12 @@ final class Config {
     }
 
     static Config of(JsonNode configJson) {
-        return new Config(configJson, "config.json: ");
+        return of(configJson, "config.json");
+    }
+
+    /** The configuration in a file of another name. */
+    static Config of(JsonNode json, String file) {
+        return new Config(json, file + ": ");
     }
 
     /** A section, which must be there. */
@@ -148,6 +153,17 @@ final class Config {
         }
     }
 
+    /** Refuses a key that nobody has asked for and that is set: not null, false or empty. */
+    void refuseUnread(Set<String> inert) {
+        for (String key : node.propertyNames()) {
+            JsonNode value = node.path(key);
+            boolean unset = value.isNull() || value.isBoolean() && !value.asBoolean() || value.isContainer() && value.isEmpty();
+            if (!read.contains(key) && !inert.contains(key) && !unset) {
+                throw unsupported(key, "nothing or null");
+            }
+        }
+    }
+
     void requireFlag(String key, boolean expected, boolean ifMissing) {
         if (flag(key, ifMissing) != expected) {
             throw unsupported(key, String.valueOf(expected));
@@ -179,7 +195,8 @@ final class Config {
                 place + key + " is " + show(value) + ", which this version does not implement. Supported: " + supported);
     }
 
-    private JvlmException outOfRange(String key, JsonNode value, String allowed) {
+    /** The error for a value that no version could take. */
+    JvlmException outOfRange(String key, JsonNode value, String allowed) {
         return new JvlmException(
                 JvlmException.Code.MODEL_FORMAT, place + key + " is " + show(value) + ". Allowed: " + allowed);
     }

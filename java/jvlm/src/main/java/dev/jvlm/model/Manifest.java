@@ -2,17 +2,24 @@ package dev.jvlm.model;
 
 import dev.jvlm.error.JvlmException;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Objects;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
-/** Where the bytes of every weight lie: what native code gets as {@code manifest} ({@code native/model/weights.h}). */
-public record Manifest(List<Piece> pieces) {
+/**
+ * Where the bytes of every weight lie: what native code gets as {@code manifest} ({@code native/model/weights.h}).
+ *
+ * @param updates what an adapter adds to some of the pieces
+ */
+public record Manifest(List<Piece> pieces, List<Update> updates) {
 
     /** The dtypes that native code reads. */
-    private static final Set<String> DTYPES = Set.of("BF16", "F16", "F32");
+    static final Set<String> DTYPES = Set.of("BF16", "F16", "F32");
 
     private static final int MOST_NAMED = 10;
 
@@ -31,8 +38,28 @@ public record Manifest(List<Piece> pieces) {
         }
     }
 
+    /** Numbers of {@code dtype} from byte {@code offset} of a file on. */
+    public record Numbers(String dtype, long offset) {}
+
+    /**
+     * What an adapter makes of the rows W of {@code target} that begin with {@code firstRow}, which are one piece: V = W + scale * B * A,
+     * and with magnitudes m row o of it times m[o] / ||V[o]||.
+     *
+     * @param file where the three lie
+     * @param a (rank, columns)
+     * @param b (rows, rank)
+     * @param magnitude (rows), or null
+     */
+    public record Update(String target, long firstRow, int rank, double scale, String file, Numbers a, Numbers b, Numbers magnitude) {}
+
     public Manifest {
         pieces = List.copyOf(pieces);
+        updates = List.copyOf(updates);
+    }
+
+    /** A manifest without an adapter. */
+    public Manifest(List<Piece> pieces) {
+        this(pieces, List.of());
     }
 
     /** Seeded pseudo-random weights of the size that trained ones would have, for benchmarks without a checkpoint. */
@@ -45,10 +72,11 @@ public record Manifest(List<Piece> pieces) {
     /**
      * The weights of a checkpoint, found where its files hold them.
      *
+     * @param adapter what is merged into them, or null
      * @param notes gets a sentence that names the tensors which nobody asked for
      * @throws JvlmException MODEL_FORMAT naming every tensor that is missing or has another shape than the config says (at most ten)
      */
-    static Manifest of(List<Weight> weights, SafeTensors tensors, List<String> notes) {
+    static Manifest of(List<Weight> weights, SafeTensors tensors, Adapter adapter, List<String> notes) {
         List<Piece> pieces = new ArrayList<>();
         Set<String> unused = new TreeSet<>();
         tensors.tensors().forEach(t -> unused.add(t.name()));
@@ -78,26 +106,35 @@ public record Manifest(List<Piece> pieces) {
         if (!unused.isEmpty()) {
             notes.add("Tensors of the checkpoint that the model does not use: " + Config.list(List.copyOf(unused)));
         }
-        return new Manifest(pieces);
+        List<Update> updates = adapter == null ? List.of() : weights.stream().map(adapter::update).filter(Objects::nonNull).toList();
+        return new Manifest(pieces, updates);
     }
 
-    /** Bytes to be read from files. */
+    /** Bytes of the pieces in their files; an adapter's are few and not counted. */
     public long bytes() {
         return pieces.stream().mapToLong(Piece::bytes).sum();
     }
 
     /** The text that native code parses. */
     public String toText() {
-        return pieces.stream()
-                .map(p -> p.target + '\t' + p.firstRow + '\t' + p.rows + '\t' + p.columns + '\t' + p.dtype + '\t'
-                        + lineSafe(p.file) + '\t' + p.offset + '\n')
-                .collect(Collectors.joining());
+        StringBuilder text = new StringBuilder();
+        pieces.forEach(p -> line(text, p.target, p.firstRow, p.rows, p.columns, p.dtype, lineSafe(p.file), p.offset));
+        for (Update u : updates) {
+            List<Object> fields = new ArrayList<>(List.of("adapter", u.target, u.firstRow, u.rank, u.scale, lineSafe(u.file)));
+            Stream.of(u.a, u.b, u.magnitude).filter(Objects::nonNull).forEach(n -> fields.addAll(List.of(n.dtype, n.offset)));
+            line(text, fields.toArray());
+        }
+        return text.toString();
+    }
+
+    private static void line(StringBuilder text, Object... fields) {
+        text.append(Arrays.stream(fields).map(String::valueOf).collect(Collectors.joining("\t"))).append('\n');
     }
 
     private static String lineSafe(String file) {
         if (file.indexOf('\t') >= 0 || file.indexOf('\n') >= 0) {
             throw new JvlmException(
-                    JvlmException.Code.MODEL_FORMAT, "The path of the model folder holds a tab or a line break; rename the folder");
+                    JvlmException.Code.MODEL_FORMAT, "The path of the model or of the adapter holds a tab or a line break; rename the folder");
         }
         return file;
     }

@@ -87,6 +87,13 @@ final class SafeTensors {
         return result;
     }
 
+    /** Reads one file, as {@link #read(ModelFolder)}. */
+    static SafeTensors read(ModelFolder folder, String file) {
+        SafeTensors result = new SafeTensors();
+        result.readFile(folder, file);
+        return result;
+    }
+
     Collection<Tensor> tensors() {
         return tensors.values();
     }

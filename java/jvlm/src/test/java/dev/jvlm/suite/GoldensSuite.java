@@ -2,6 +2,7 @@ package dev.jvlm.suite;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.AdapterVectors;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.SeededWeights;
@@ -13,7 +14,6 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Comparator;
-import java.util.Set;
 import java.util.stream.Stream;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.ObjectMapper;
@@ -21,12 +21,9 @@ import tools.jackson.databind.ObjectMapper;
 /**
  * Compares everything in a folder of recorded cases (the layout of tests/goldens, any part of it) with what this build computes: a folder
  * for each family with {@code checkpoint/}, {@code golden.json} and activations, {@code images/} that their cases name, {@code tiles/},
- * {@code sampling/}.
+ * {@code sampling/}, {@code adapters/}.
  */
 final class GoldensSuite {
-    /** Parts of the layout for which this version has no code yet. */
-    private static final Set<String> LATER = Set.of("adapters");
-
     private GoldensSuite() {}
 
     /** Prints a line for each thing that differs and one that sums up each part; returns the number of things that differ. */
@@ -52,8 +49,15 @@ final class GoldensSuite {
                     parts++;
                     int cases = sampling(folder, differences);
                     out.println(name + ": " + cases + " cases, " + differences.count() + " differ");
-                } else if (LATER.contains(name)) {
-                    out.println(name + ": not implemented, skipped");
+                } else if (!AdapterVectors.cases(folder).isEmpty()) {
+                    parts++;
+                    try {
+                        int layers = AdapterGoldens.run(folder, differences);
+                        out.println(name + ": " + layers + " layers, " + differences.count() + " differ; worst in parts of the tolerance: "
+                                + differences.worst());
+                    } catch (IOException | JvlmException | IllegalStateException e) {
+                        differences.add(name, "cannot be run: " + e.getMessage());
+                    }
                 }
                 differ += differences.count();
             }

@@ -177,6 +177,32 @@ class GoldensSuiteTest {
         assertThat(result.differ).isEqualTo(expected.size());
     }
 
+    /** A weight that is off by a hundred thousandth, a scale, and an adapter that lacks a layer. */
+    @Test
+    void adaptersThatAreAlteredAreNamed(@TempDir Path folder) throws IOException {
+        try (Stream<Path> files = Files.walk(GOLDENS.resolve("adapters"))) {
+            for (Path file : files.toList()) {
+                Files.copy(file, folder.resolve(GOLDENS.relativize(file).toString()));
+            }
+        }
+        Result whole = run(folder, Precision.FLOAT32);
+        assertThat(whole.lines).hasSize(1).allMatch(line -> line.startsWith("adapters: 15 layers, 0 differ; "));
+        assertThat(whole.differ).isZero();
+        Path adapters = folder.resolve("adapters");
+        alterFloat(adapters.resolve("dora/expected.safetensors"), "merged.o_proj.weight", 3 * 40 + 7, 1e-5f);
+        Path scaled = adapters.resolve("patterns/adapter_config.json");
+        Files.writeString(scaled, Files.readString(scaled).replace("\"q_proj\": 7", "\"q_proj\": 8"));
+        Result two = run(folder, Precision.FLOAT32);
+        assertThat(two.differ).isEqualTo(2);
+        assertThat(two.lines.get(0)).startsWith("differs: adapter dora o_proj: [3, 7], recorded ");
+        assertThat(two.lines.get(1)).startsWith("differs: adapter patterns q_proj: ");
+        Path partial = adapters.resolve("rslora/adapter_config.json");
+        Files.writeString(partial, Files.readString(partial).replace("\"o_proj\"", "\"other\""));
+        Result refused = run(folder, Precision.FLOAT32);
+        assertThat(refused.differ).isEqualTo(3);
+        assertThat(refused.lines).anyMatch(line -> line.startsWith("differs: adapters: cannot be run: The adapter holds layers that target_modules"));
+    }
+
     @Test
     void weightsThatTheRecipeDoesNotGiveAreNoFamily(@TempDir Path folder) throws IOException {
         Path family = copy("h2ovl-2b", folder);
@@ -210,12 +236,16 @@ class GoldensSuiteTest {
     }
 
     private static void alterFloat(Path file, String tensor, int index) throws IOException {
+        alterFloat(file, tensor, index, 0.1f);
+    }
+
+    private static void alterFloat(Path file, String tensor, int index, float by) throws IOException {
         ByteBuffer bytes = ByteBuffer.wrap(Files.readAllBytes(file)).order(ByteOrder.LITTLE_ENDIAN);
         int header = Math.toIntExact(bytes.getLong());
         int start = JSON.readTree(new String(bytes.array(), 8, header, StandardCharsets.UTF_8))
                 .path(tensor).path("data_offsets").get(0).asInt();
         int at = 8 + header + start + 4 * index;
-        bytes.putFloat(at, bytes.getFloat(at) + 0.1f);
+        bytes.putFloat(at, bytes.getFloat(at) + by);
         Files.write(file, bytes.array());
     }
 }
