@@ -73,8 +73,8 @@ void resize(const uint8_t* rgb, int32_t height, int32_t width, int32_t filter, c
   guard([&] { resize_rgb(rgb, height, width, filter, sizes, count, out); });
 }
 
-void encode(Engine* engine, const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row) {
-  guard([&] { engine->state.encode(rgb, count, height, width, first_row); });
+void encode(Engine* engine, const uint8_t* rgb, int32_t count, const int32_t* shape, int32_t first_row) {
+  guard([&] { engine->state.encode(rgb, count, shape, first_row); });
 }
 
 void submit(Engine* engine, int32_t tokens, const int32_t* token, const int32_t* vision_row, int32_t sequences, const int32_t* seq_start,

@@ -59,6 +59,8 @@ Counted count(const Spec& spec, const Limits& l, Ops& ops) {
 }  // namespace
 
 MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
+  if (spec.connector.kind != ConnectorKind::pixel_shuffle || !spec.vision.class_token)
+    throw model_unsupported("This version computes no perceiver and no vision tower without a class token");
   const Counted counted = count(spec, l, ops);
   MemoryPlan p;
   p.weights = counted.weights;
@@ -181,15 +183,17 @@ void EngineState::run(std::function<void()> job) {
   if (failure) std::rethrow_exception(failure);
 }
 
-void EngineState::encode(const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row) {
+void EngineState::encode(const uint8_t* rgb, int32_t count, const int32_t* shape, int32_t first_row) {
   const int32_t size = spec_.vision.image;
-  if (height != size || width != size) throw request_error("A tile is " + std::to_string(size) + " x " + std::to_string(size) + " pixels");
   if (count < 1 || count > limits_.encode_tiles)
     throw request_error("encode takes 1 to " + std::to_string(limits_.encode_tiles) + " tiles, not " + std::to_string(count));
+  for (int32_t i = 0; i < 4 * count; ++i)
+    if (shape[i] != (i % 4 < 2 ? size : spec_.vision.grid()))
+      throw request_error("A tile is " + std::to_string(size) + " x " + std::to_string(size) + " pixels");
   const int64_t rows = static_cast<int64_t>(count) * spec_.rows_per_tile();
   if (first_row < 0 || first_row + rows > limits_.vision_rows) throw request_error("The tiles do not fit into the vision buffer");
   run([&] {
-    ops_->upload(tiles_, rgb, 3LL * count * height * width);
+    ops_->upload(tiles_, rgb, 3LL * count * size * size);
     workspace_.rewind(0);
     Tensor x = vit_->forward(*ops_, workspace_, tiles_, count, taps_);
     connector_->forward(*ops_, workspace_, vision_.slice(first_row, rows), x, count, taps_);

@@ -33,7 +33,7 @@ class EngineState {
   EngineState(const std::string& device, const std::string& spec, const std::string& manifest, const std::string& limits, int64_t* progress);
   ~EngineState();
 
-  void encode(const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row);
+  void encode(const uint8_t* rgb, int32_t count, const int32_t* shape, int32_t first_row);
   void submit(const std::function<void(Batch&)>& assign);
   void collect(int32_t* ids);
   const float* logits();

@@ -28,9 +28,11 @@ int64_t devices(char* out, int64_t capacity);
 // Pillow-exact resize of 8-bit RGB (image/resize.h). `sizes` holds `count` pairs (height, width); the results follow each other in out.
 void resize(const uint8_t* rgb, int32_t height, int32_t width, int32_t filter, const int32_t* sizes, int32_t count, uint8_t* out);
 
-// Pictures to vision rows: `count` tiles of (height, width, 3) bytes through the vision tower and the connector into the vision buffer,
-// rows first_row ... first_row + count * rows_per_tile. Returns when the bytes have been read; the rows are there for the next submit.
-void encode(Engine* engine, const uint8_t* rgb, int32_t count, int32_t height, int32_t width, int32_t first_row);
+// Pictures to vision rows: `count` pictures of (height, width, 3) bytes, one behind the other, through the vision tower and the connector into
+// the vision buffer, rows first_row ... first_row + count * rows_per_tile. `shape` holds four numbers a picture: its height and width in
+// pixels, and its rows and columns of patches; where a patch reaches beyond the picture, it sees 0.0 there after normalisation. Returns when
+// the bytes have been read; the rows are there for the next submit.
+void encode(Engine* engine, const uint8_t* rgb, int32_t count, const int32_t* shape, int32_t first_row);
 
 // Queues one step over a ragged batch and returns. Sequence s holds the tokens seq_start[s] ... seq_start[s+1] (S+1 offsets); `past[s]` of its tokens are already
 // in the cache; page[page_start[s] ...] are its pages in order. token[i] is an id, or -1-r for "the id with the highest logit in row r

@@ -178,10 +178,12 @@ int run(int argc, char** argv) {
   Engine* engine = open("cpu", spec_text.c_str(), manifest.c_str(), limits_text.c_str(), nullptr);
   Sequences sequences(engine, limits, spec.decoder.vocabulary);
   const std::vector<uint8_t> rgb(static_cast<size_t>(kTiles) * 3 * spec.vision.image * spec.vision.image, 128);
+  std::vector<int32_t> shape;
+  for (int32_t t = 0; t < kTiles; ++t) shape.insert(shape.end(), {spec.vision.image, spec.vision.image, spec.vision.grid(), spec.vision.grid()});
   auto vision = [&](int32_t tiles) {
     for (int32_t t = 0; t < tiles; t += limits.encode_tiles) {
       const int32_t n = std::min(limits.encode_tiles, tiles - t);
-      encode(engine, rgb.data(), n, spec.vision.image, spec.vision.image, t * spec.rows_per_tile());
+      encode(engine, rgb.data(), n, shape.data(), t * spec.rows_per_tile());
     }
   };
   const int32_t rows = kTiles * spec.rows_per_tile();

@@ -175,10 +175,12 @@ void check(const Case& c, size_t step, const std::vector<float>& got, double& wo
   }
 }
 
-void run(Engine* engine, const Limits& limits, int32_t vocabulary, const Case& c) {
+void run(Engine* engine, const Limits& limits, int32_t vocabulary, int32_t grid, const Case& c) {
+  std::vector<int32_t> shape;
+  for (int32_t t = 0; t < c.tiles; ++t) shape.insert(shape.end(), {c.size, c.size, grid, grid});
   for (int32_t first = 0; first < c.tiles; first += limits.encode_tiles) {
     const int32_t n = std::min(limits.encode_tiles, c.tiles - first);
-    encode(engine, c.rgb.data() + static_cast<size_t>(first) * static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3, n, c.size, c.size, first * c.rows_per_tile);
+    encode(engine, c.rgb.data() + static_cast<size_t>(first) * static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3, n, shape.data(), first * c.rows_per_tile);
   }
   const auto tokens = static_cast<int32_t>(c.token.size());
   std::vector<float> got;
@@ -215,9 +217,9 @@ int main(int count, char** argument) {
       const fs::path family = folder / argument[i];
       make_weights(family, made);
       const std::string spec = text_of(family / "spec.txt"), limits = text_of(family / "limits.txt");
-      const int32_t vocabulary = parse_spec(spec).decoder.vocabulary;
+      const Spec parsed = parse_spec(spec);
       Engine* engine = open(argument[1], spec.c_str(), manifest_in(family, made).c_str(), limits.c_str(), nullptr);
-      for (const Case& c : read_cases(folder, family)) run(engine, parse_limits(limits), vocabulary, c);
+      for (const Case& c : read_cases(folder, family)) run(engine, parse_limits(limits), parsed.decoder.vocabulary, parsed.vision.grid(), c);
       close(engine);
     }
     if (live_engines() != 0) ++failures, std::printf("FAIL an engine lives on\n");

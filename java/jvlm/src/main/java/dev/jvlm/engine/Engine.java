@@ -78,9 +78,10 @@ final class Engine implements AutoCloseable {
         return call(NativeJvlm::live_engines);
     }
 
-    void encode(ByteBuffer rgb, int count, int size, int firstRow) {
+    /** Tiles to vision rows from {@code firstRow} on; {@code shape}: height, width, rows and columns of patches of each. */
+    void encode(ByteBuffer rgb, int count, IntBuffer shape, int firstRow) {
         guarded(() -> {
-            NativeJvlm.encode(handle, rgb, count, size, size, firstRow);
+            NativeJvlm.encode(handle, rgb, count, shape, firstRow);
             return null;
         });
     }

@@ -60,7 +60,7 @@ final class NativeJvlm {
             @Cast("uint8_t*") ByteBuffer out);
 
     static native void encode(
-            Engine engine, @Cast("const uint8_t*") ByteBuffer rgb, int count, int height, int width, int firstRow);
+            Engine engine, @Cast("const uint8_t*") ByteBuffer rgb, int count, @Cast("const int32_t*") IntBuffer shape, int firstRow);
 
     static native void submit(
             Engine engine,

@@ -49,16 +49,18 @@ class GoldenPromptsTest {
         }
         assertThat(expected.path("cases").size()).isEqualTo(cases);
         for (JsonNode c : expected.path("cases")) {
-            assertThat(c.path("system").isNull()).isTrue();
-            int[] rows = Arrays.stream(ints(c.path("tiles"))).map(t -> t * checkpoint.blueprint().spec().rowsPerTile()).toArray();
+            int perTile = checkpoint.blueprint().spec().rowsPerTile();
+            int[] rows = c.has("tiles")
+                    ? Arrays.stream(ints(c.path("tiles"))).map(t -> t * perTile).toArray()
+                    : GoldenCase.pictures(c).stream().mapToInt(file -> (c.path("split").asBoolean() ? 5 : 1) * perTile).toArray();
             GoldenCase conversation = GoldenCase.of(c, Collections.nCopies(rows.length, PICTURE));
-            Prompt prompt = checkpoint.prompt(null, conversation.history(), conversation.question(), rows, 8192);
+            Prompt prompt = conversation.prompt(c, checkpoint, rows);
 
-            String as = family + " " + c.path("question");
-            assertThat(prompt.ids()).as(as).isEqualTo(unrolled(c.path("ids_rle"))).hasSize(c.path("length").asInt());
-            assertThat(sha256(prompt.ids())).as(as).isEqualTo(c.path("ids_sha256").asString());
+            String as = family + " " + c.path("prompt");
+            assertThat(prompt.ids()).as(as).isEqualTo(GoldenCase.ids(c)).hasSize(c.path("length").asInt());
+            assertThat(sha256(prompt.ids())).as(as).isEqualTo(c.path("ids_sha256").asString(sha256(GoldenCase.ids(c))));
             assertThat(prompt.rows()).as(as).isEqualTo(Arrays.stream(rows).sum());
-            assertVisionRowsCountUp(prompt, checkpoint.tokenizer().addedId("<IMG_CONTEXT>"));
+            assertVisionRowsCountUp(prompt, checkpoint.tokenizer().addedId(checkpoint.blueprint().template().picture().row()));
 
             int[] greedy = ints(c.path("greedy_ids"));
             assertThat(checkpoint.tokenizer().decode(greedy)).as(as).isEqualTo(c.path("greedy_text").asString());
@@ -71,7 +73,7 @@ class GoldenPromptsTest {
         Checkpoint checkpoint = Checkpoint.open(nano);
         assertThat(checkpoint.notes()).isEmpty();
         assertThat(checkpoint.blueprint().parameters()).isEqualTo(2_625_984);
-        assertThat(checkpoint.blueprint().tiling()).isEqualTo(new Tiling(56, 1, 12, true, false));
+        assertThat(checkpoint.blueprint().tiling()).isEqualTo(new Tiling.Grid(56, 1, 12, true, false));
         assertThat(checkpoint.ocrQuestion()).isEqualTo("Read the text.");
         assertThat(checkpoint.stopIds()).containsExactly(98);
         JsonNode samples = JSON.readTree(nano.resolve("samples/samples.json").toFile()).path("samples");

@@ -172,7 +172,7 @@ class GoldensSuiteTest {
         Files.writeString(folder.resolve("internvl/golden.json"), "{}");
         Files.writeString(folder.resolve("internvl/checkpoint/config.json"), "{\"model_type\":\"internvl_chat\"}");
         Result result = run(folder, Precision.FLOAT32);
-        assertThat(result.lines).containsExactly("internvl: not implemented, skipped (model_type internvl_chat)");
+        assertThat(result.lines).singleElement().asString().startsWith("internvl: not implemented, skipped (config.json: model_type is ");
         assertThat(result.differ).isZero();
         assertThat(run(Files.createDirectory(folder.resolve("empty")), Precision.FLOAT32).differ).isEqualTo(1);
     }
