@@ -9,7 +9,7 @@ import tools.jackson.databind.node.MissingNode;
 /** The families that this version knows. */
 final class Families {
 
-    private static final List<ModelFamily> ALL = List.of(new H2ovl());
+    private static final List<ModelFamily> ALL = List.of(new H2ovl(), new Idefics2());
 
     private Families() {}
 

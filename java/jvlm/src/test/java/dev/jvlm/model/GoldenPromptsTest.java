@@ -30,7 +30,7 @@ class GoldenPromptsTest {
     Path folder;
 
     @ParameterizedTest
-    @CsvSource({"h2ovl-0.8b, 82, 8", "h2ovl-2b, 59, 11"})
+    @CsvSource({"h2ovl-0.8b, 82, 8", "h2ovl-2b, 59, 11", "idefics2, 99, 13"})
     void promptsTokensAndTextAreTheReferences(String family, int tensors, int cases) {
         Path golden = ROOT.resolve("tests/goldens").resolve(family);
         Checkpoint checkpoint = Checkpoint.open(SeededWeights.build(golden, folder));
