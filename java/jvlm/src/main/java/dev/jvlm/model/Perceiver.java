@@ -21,6 +21,7 @@ final class Perceiver {
         config.requireNumber("hidden_size", out, out);
         config.requireText("hidden_act", "silu", "silu");
         config.requireUnset("quantization_config");
+        config.flag("tie_word_embeddings", false); // As in Siglip.
         spec = new ModelSpec.Perceiver(text.eps(), text.mlp(), config.integer("resampler_n_latents", 1, 4096),
                 config.integer("resampler_depth", 1, 1024), heads, kvHeads, config.integer("resampler_head_dim", 1, 512), 4 * out,
                 ModelSpec.Activation.SILU);

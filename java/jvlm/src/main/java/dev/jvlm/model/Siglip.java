@@ -27,6 +27,7 @@ final class Siglip {
         config.requireNumber("num_channels", 3, 3);
         config.requireText("hidden_act", "gelu_pytorch_tanh", "gelu_pytorch_tanh");
         config.requireUnset("quantization_config");
+        config.flag("tie_word_embeddings", false); // A default that the library writes into every section; here are no words.
         preprocessor.requireFlag("do_rescale", true, true);
         // 1/255 as a double prints with more or fewer digits.
         if (Math.abs(preprocessor.number("rescale_factor", 0, 1, 1 / 255.0) * 255 - 1) > 1e-12) {

@@ -210,6 +210,7 @@ class Idefics2Test {
         assertThat(read("text_config.architectures", "['MistralForCausalLM']").spec().decoder().window()).isEqualTo(4096);
         assertThat(read("text_config.sliding_window", "null").spec().decoder().window()).isZero();
         assertThat(read("vision_config.layer_norm_eps", "missing").spec().vision().eps()).isEqualTo(1e-6);
+        assertThat(read("vision_config.tie_word_embeddings", "true").notes()).hasSize(1);
         assertThat(read("image_token_id", "missing").imageToken()).isEqualTo(32_001);
         assertThat(read("perceiver_config.rms_norm_eps", "1e-6").spec().connector().eps()).isEqualTo(1e-5);
         assertThat(read("perceiver_config.rms_norm_eps", "1e-6").notes())

@@ -2,6 +2,7 @@ package dev.jvlm.suite;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.SeededWeights;
 import dev.jvlm.sampling.SamplingVectors;
@@ -72,6 +73,7 @@ final class GoldensSuite {
         Path folder = family.resolve("checkpoint");
         Path built = null;
         try {
+            Blueprint.read(folder.resolve("config.json")); // No weights are built for a family that is not known.
             if (!hasWeights(folder)) {
                 built = Files.createTempDirectory("jvlm-goldens");
                 folder = SeededWeights.build(family, built);
