@@ -64,7 +64,7 @@ public final class EngineLoop implements AutoCloseable {
     /** Requests that have been taken and not admitted yet. */
     private int waiting;
 
-    /** A step that was submitted: its sequences, and the one of each row of logits. */
+    /** A step that was submitted: its sequences, and the one of each row of logits, null where nobody wants it any more. */
     private record Flight(List<Sequence> planned, List<Sequence> rowsOf) {}
 
     private EngineLoop(Checkpoint checkpoint, Limits limits, int queue, Engine engine) {
@@ -231,8 +231,7 @@ public final class EngineLoop implements AutoCloseable {
         boolean runsAhead = request.sampling().isPlainGreedy()
                 && request.minTokens() == 0
                 && request.logprobs() == 0
-                && request.mode() != Request.Mode.OCR
-                && checkpoint.bannedIds().isEmpty();
+                && request.mode() != Request.Mode.OCR;
         Sequence sequence = new Sequence(prompt.ids(), prompt.visionRow(), pictures.stream().mapToInt(Generation.Picture::count).sum(), prompt.rows(),
                 Math.min(request.maxTokens() == null ? Request.DEFAULT_MAX_TOKENS : request.maxTokens(), room), runsAhead);
         return new Generation(request, sequence, pictures, checkpoint,
@@ -475,15 +474,21 @@ public final class EngineLoop implements AutoCloseable {
         FloatBuffer logits = null;
         for (int row = 0; row < flight.rowsOf.size(); row++) {
             Sequence s = flight.rowsOf.get(row);
-            if (s.finished) {
+            if (s == null || s.finished) {
                 continue;
             }
             Generation g = generations.get(s);
             try {
-                if (g.needsLogits() && logits == null) {
+                int id = ids.get(row);
+                boolean banned = s.runsAhead && checkpoint.bannedIds().contains(id);
+                if ((g.needsLogits() || banned) && logits == null) {
                     logits = engine.logits(flight.rowsOf.size());
                 }
-                g.accept(ids.get(row), g.needsLogits() ? logits.slice(row * vocabulary, vocabulary) : null);
+                if (banned) {
+                    takeBack(s);
+                    id = bestAllowed(logits.slice(row * vocabulary, vocabulary));
+                }
+                g.accept(id, g.needsLogits() ? logits.slice(row * vocabulary, vocabulary) : null);
             } catch (RuntimeException e) {
                 if (e instanceof JvlmException known && known.code() == JvlmException.Code.DEVICE) {
                     throw e;
@@ -491,6 +496,31 @@ public final class EngineLoop implements AutoCloseable {
                 g.fail(e); // This request's own fault: the others go on.
             }
         }
+    }
+
+    /**
+     * The step in flight, if any, went on from a token that must not be: nobody wants its row, and the next step writes that place of the
+     * cache again. Bad words are next to never the likeliest, so it costs less to run ahead and repeat a step than not to run ahead.
+     */
+    private void takeBack(Sequence s) {
+        for (Flight later : flights) {
+            if (later.rowsOf.contains(s)) {
+                later.rowsOf.replaceAll(other -> other == s ? null : other);
+                s.issued--;
+                s.cached--;
+                s.lastRow = -1;
+            }
+        }
+    }
+
+    private int bestAllowed(FloatBuffer logits) {
+        int best = -1;
+        for (int id = 0; id < logits.capacity(); id++) {
+            if ((best < 0 || logits.get(id) > logits.get(best)) && !checkpoint.bannedIds().contains(id)) {
+                best = id;
+            }
+        }
+        return best;
     }
 
     private void fail(Throwable cause) {

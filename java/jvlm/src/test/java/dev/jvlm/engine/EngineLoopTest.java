@@ -104,25 +104,32 @@ class EngineLoopTest {
         }
     }
 
-    /** A greedy answer must keep to it too, though the device's own choice knows nothing of it. */
+    /** A greedy answer must keep to it too, though the device's own choice, from which steps run ahead, knows nothing of it. */
     @Test
     void badWordsOfTheModelAreNeverGenerated() throws IOException {
         Image word = Image.decode(Files.readAllBytes(NANO.resolve("samples/00_word.png")));
-        Request.Builder request = Request.builder().image(word).text("Read the text.").maxTokens(8);
+        Request.Builder request = Request.builder().image(word).text("Read the text.").maxTokens(12).loopGuard(false);
         List<Integer> free;
         List<Integer> banned;
         try (EngineLoop loop = open(Checkpoint.open(folder))) {
             free = ids(loop, request.build());
             banned = ids(loop, request.sampling(Sampling.builder().bannedTokens(Set.of(free.get(0), free.get(2))).build()).build());
+            assertThat(banned).doesNotContain(free.get(0), free.get(2)).hasSizeGreaterThan(4);
         }
         Path file = folder.resolve("generation_config.json");
         ObjectNode config = (ObjectNode) new ObjectMapper().readTree(file.toFile());
         config.putArray("bad_words_ids").add(config.arrayNode().add(free.get(0))).add(config.arrayNode().add(free.get(2)));
         Files.write(file, new ObjectMapper().writeValueAsBytes(config));
         try (EngineLoop loop = open(Checkpoint.open(folder))) {
-            assertThat(ids(loop, request.sampling(Sampling.greedy()).build()))
-                    .isEqualTo(banned)
-                    .doesNotContain(free.get(0), free.get(2));
+            Request greedy = request.sampling(Sampling.greedy()).build();
+            assertThat(ids(loop, greedy)).isEqualTo(banned);
+            // Beside one that begins earlier and is longer: others' steps go on.
+            Generation other = loop.prepare(Request.builder().text("abc").maxTokens(40).loopGuard(false).build(), piece -> {});
+            loop.submit(other);
+            assertThat(ids(loop, greedy)).isEqualTo(banned);
+            assertThat(other.done().join().ids()).doesNotContain(free.get(0), free.get(2));
+            // Through the sampler, whose processors know the bad words themselves.
+            assertThat(ids(loop, request.minTokens(1).build())).isEqualTo(banned);
         }
     }
 
