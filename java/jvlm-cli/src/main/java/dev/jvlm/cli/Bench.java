@@ -10,6 +10,7 @@ import dev.jvlm.image.Image;
 import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Manifest;
+import dev.jvlm.model.ModelSpec;
 import dev.jvlm.request.Answer;
 import dev.jvlm.request.Request;
 import java.io.IOException;
@@ -256,7 +257,8 @@ final class Bench implements Callable<Integer> {
     /** The bytes are those of the decoded picture, written once and read once, and of the tiles: a bound, for decoding JPEG is arithmetic. */
     private static Map<String, Object> preprocess(Blueprint blueprint, JsonNode ceilings) {
         byte[] file = Page.jpeg();
-        GridTiler tiler = new GridTiler(blueprint.tiling().tileSize());
+        ModelSpec.Vision vision = blueprint.spec().vision();
+        GridTiler tiler = new GridTiler(vision.image(), vision.patch(), 1, 6, true, false);
         double[] seconds = new double[RUNS];
         double[] decoding = new double[RUNS];
         Tiles tiles = null;
@@ -264,7 +266,7 @@ final class Bench implements Callable<Integer> {
             long start = System.nanoTime();
             Image image = Image.decode(file);
             long decoded = System.nanoTime();
-            tiles = tiler.cut(image, 1, 6, true, false, NativeResizer.INSTANCE);
+            tiles = tiler.cut(image, tiler.plan(List.of(image.size())).get(0), NativeResizer.INSTANCE);
             if (i >= 0) {
                 decoding[i] = (decoded - start) * 1e-9;
                 seconds[i] = (System.nanoTime() - start) * 1e-9;

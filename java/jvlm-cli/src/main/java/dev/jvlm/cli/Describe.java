@@ -51,12 +51,9 @@ final class Describe implements Callable<Integer> {
             console.json(object);
             return Main.OK;
         }
-        Tiling tiling = blueprint.tiling();
         console.answer(model.describe(checkpoint));
         console.answer("fingerprint " + checkpoint.fingerprint());
-        console.answer("pictures    " + tiling.minTiles() + " to " + tiling.maxTiles() + " tiles of " + tiling.tileSize() + " pixels"
-                + (tiling.thumbnail() ? " and a thumbnail" : "") + ", " + blueprint.spec().rowsPerTile() + " tokens each"
-                + (tiling.msac() ? "; a single picture in two grids (MSAC)" : ""));
+        console.answer("pictures    " + pictures(blueprint.tiling(), blueprint.spec().rowsPerTile()));
         console.answer("ocr asks    " + checkpoint.ocrQuestion());
         console.answer("device      " + device + " (" + Jvlm.devices().get(device) + "), " + options.precision().label());
         console.answer("");
@@ -68,6 +65,17 @@ final class Describe implements Callable<Integer> {
         spec.forEach((key, value) -> console.answer(String.format("  %-20s %s", key, value)));
         checkpoint.notes().forEach(note -> console.answer("note: " + note));
         return Main.OK;
+    }
+
+    private static String pictures(Tiling tiling, int rows) {
+        if (tiling instanceof Tiling.Grid grid) {
+            return grid.minTiles() + " to " + grid.maxTiles() + " tiles of " + grid.tileSize() + " pixels"
+                    + (grid.thumbnail() ? " and a thumbnail" : "") + ", " + rows + " tokens each"
+                    + (grid.msac() ? "; a single picture in two grids (MSAC)" : "");
+        }
+        Tiling.Aspect aspect = (Tiling.Aspect) tiling;
+        return "in their own aspect ratio, sides of " + aspect.shortest() + " to " + aspect.longest() + " pixels"
+                + (aspect.split() ? ", as four quarters and a whole" : "") + ", " + rows + " tokens each";
     }
 
     private static double mib(long bytes) {

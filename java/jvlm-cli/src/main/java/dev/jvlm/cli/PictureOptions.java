@@ -21,6 +21,12 @@ final class PictureOptions {
     private Integer maxTiles;
 
     @Option(
+            names = "--split",
+            negatable = true,
+            description = "Look at a picture in four quarters, too, or as a whole only (Idefics2). Default: the model's own.")
+    private Boolean split;
+
+    @Option(
             names = "--reference",
             description = "Decode as the models' published results were made: EXIF orientation is ignored, transparency dropped.")
     private boolean reference;
@@ -29,6 +35,9 @@ final class PictureOptions {
         Request.Builder request = Request.builder();
         if (maxTiles != null) {
             request.maxTiles(maxTiles);
+        }
+        if (split != null) {
+            request.splitImages(split);
         }
         return request;
     }

@@ -15,22 +15,34 @@ final class Work {
     }
 
     /**
-     * Operations of the tower and the connector over tiles of T = 1 + G² tokens: a layer's products 2 T (4 h² + 2 h mlp) and its attention
+     * Operations of the tower and the connector over tiles, the largest possible, of T = G² (+ 1) tokens: a layer's products 2 T (4 h² + 2 h mlp) and its attention
      * 4 T² h; the patches 2 G² h 3 p².
      */
     double vision(int tiles) {
         ModelSpec.Vision v = spec.vision();
         double h = v.hidden();
         double patches = (double) v.grid() * v.grid();
-        double tokens = 1 + patches;
+        double tokens = v.tokens();
         double layer = 2 * tokens * (4 * h * h + 2 * h * v.mlp()) + 4 * tokens * tokens * h;
         return tiles * (v.layers() * layer + 2 * patches * h * 3 * v.patch() * v.patch()) + connector(tiles);
     }
 
-    /** Operations over R rows a tile: 2 R (4 h H + H²). */
+    /**
+     * Operations over R rows a tile: 2 R (4 h H + H²) with pixel shuffle. A perceiver projects G² patches, 2 G² p (2 h + H), and a layer has
+     * products over the rows and, for keys and values, over K = G² + R: 2 (2 R q H + 2 K kv H + 3 R H mlp), and attention 4 R K q.
+     */
     double connector(int tiles) {
         double h = spec.decoder().hidden();
-        return tiles * 2.0 * spec.rowsPerTile() * (4.0 * spec.vision().hidden() * h + h * h);
+        double rows = spec.rowsPerTile();
+        if (!(spec.connector() instanceof ModelSpec.Perceiver p)) {
+            return tiles * 2.0 * rows * (4.0 * spec.vision().hidden() * h + h * h);
+        }
+        double patches = (double) spec.vision().grid() * spec.vision().grid();
+        double keys = patches + rows;
+        double q = (double) p.heads() * p.headSize();
+        double kv = (double) p.kvHeads() * p.headSize();
+        double layer = 2 * (2 * rows * q * h + 2 * keys * kv * h + 3 * rows * h * p.mlp()) + 4 * rows * keys * q;
+        return tiles * (2 * patches * p.projection() * (2.0 * spec.vision().hidden() + h) + p.layers() * layer);
     }
 
     /** Operations of a prompt of n tokens: 2 n times the decoder's matrices, causal attention 4 heads D n (n + 1) / 2 a layer, the last token's logits. */

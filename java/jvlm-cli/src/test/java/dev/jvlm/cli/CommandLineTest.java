@@ -89,6 +89,7 @@ class CommandLineTest {
             {"ocr", "--max-tokens", "0", "a.png"},
             {"ocr", "--logprobs", "3", "a.png"},
             {"ocr", "--max-tiles", "1000", "a.png"},
+            {"ocr", "--split=maybe", "a.png"},
             {"ocr", "--colour", "a.png"},
             {"ask"},
             {"ask", "--temperature", "-1", "What?", "a.png"},

@@ -79,21 +79,7 @@ final class Engine implements AutoCloseable {
         return call(NativeJvlm::live_engines);
     }
 
-    /** The {@code shape} of {@link #encode} for whole tiles. */
-    static IntBuffer tileShapes(int count, ModelSpec.Vision vision) {
-        IntBuffer shapes = StepPlan.ints(4 * count);
-        for (int i = 0; i < count; i++) {
-            shapes.put(vision.image()).put(vision.image()).put(vision.grid()).put(vision.grid());
-        }
-        return shapes.flip();
-    }
-
-    /**
-     * Pictures to rows of the vision buffer.
-     *
-     * @param rgb the pictures' bytes, one picture after the other
-     * @param shape four numbers a picture: pixel height, pixel width, patch rows, patch columns
-     */
+    /** Tiles to vision rows from {@code firstRow} on; {@code shape}: height, width, rows and columns of patches of each. */
     void encode(ByteBuffer rgb, int count, IntBuffer shape, int firstRow) {
         guarded(() -> {
             NativeJvlm.encode(handle, rgb, count, shape, firstRow);

@@ -1,15 +1,15 @@
 package dev.jvlm.engine;
 
 import dev.jvlm.error.JvlmException;
-import dev.jvlm.image.GridTiler;
 import dev.jvlm.image.Image;
+import dev.jvlm.image.TileShape;
+import dev.jvlm.image.Tiler;
 import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Manifest;
 import dev.jvlm.model.ModelSpec;
 import dev.jvlm.model.Prompt;
-import dev.jvlm.model.Tiling;
 import dev.jvlm.request.FinishReason;
 import dev.jvlm.request.Part;
 import dev.jvlm.request.Request;
@@ -32,6 +32,7 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BiConsumer;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 
 /**
  * A model that answers many requests at a time. One thread owns the engine: it admits requests, encodes pictures a few tiles at a time, runs steps
@@ -48,7 +49,6 @@ public final class EngineLoop implements AutoCloseable {
     private final Scheduler scheduler;
     private final StepPlan plan;
     private final IntBuffer ids;
-    private final GridTiler tiler;
     private final OcrRule ocrRule;
     private final Map<Sequence, Generation> generations = new HashMap<>();
     private final Deque<Flight> flights = new ArrayDeque<>();
@@ -65,7 +65,7 @@ public final class EngineLoop implements AutoCloseable {
     /** Requests that have been taken and not admitted yet. */
     private int waiting;
 
-    /** A step that was submitted: its sequences, and the one of each row of logits. */
+    /** A step that was submitted: its sequences, and the one of each row of logits, null where nobody wants it any more. */
     private record Flight(List<Sequence> planned, List<Sequence> rowsOf) {}
 
     private EngineLoop(Checkpoint checkpoint, Limits limits, int queue, Engine engine) {
@@ -76,7 +76,6 @@ public final class EngineLoop implements AutoCloseable {
         this.scheduler = new Scheduler(limits);
         this.plan = new StepPlan(limits.stepTokens(), limits.sequences(), limits.pages());
         this.ids = StepPlan.ints(limits.sequences());
-        this.tiler = new GridTiler(checkpoint.blueprint().tiling().tileSize());
         this.ocrRule = new OcrRule(checkpoint.tokenizer());
         this.preparation = Executors.newSingleThreadExecutor(task -> daemon(task, "jvlm-pictures"));
         this.thread = daemon(this::run, "jvlm-engine");
@@ -225,16 +224,18 @@ public final class EngineLoop implements AutoCloseable {
         }
         List<Generation.Picture> pictures = pictures(request);
         int rowsPerTile = blueprint.spec().rowsPerTile();
-        int[] rows = pictures.stream().mapToInt(p -> Math.multiplyExact(p.count, rowsPerTile)).toArray();
-        Prompt prompt = checkpoint.prompt(request.system(), request.history(), request.parts(), rows, limits.context());
+        int[] rows = pictures.stream().mapToInt(p -> Math.multiplyExact(p.count(), rowsPerTile)).toArray();
+        Prompt prompt = request.mode() == Request.Mode.COMPLETION
+                ? checkpoint.completion(request.parts(), rows, limits.context())
+                : checkpoint.prompt(request.system(), request.history(), request.parts(), rows, limits.context());
         int room = limits.context() - prompt.ids().length + 1; // The last token of an answer is never put into the cache.
         boolean runsAhead = request.sampling().isPlainGreedy()
                 && request.minTokens() == 0
                 && request.logprobs() == 0
-                && request.mode() == Request.Mode.CHAT;
-        Sequence sequence = new Sequence(prompt.ids(), prompt.visionRow(), pictures.stream().mapToInt(p -> p.count).sum(), prompt.rows(),
+                && request.mode() != Request.Mode.OCR;
+        Sequence sequence = new Sequence(prompt.ids(), prompt.visionRow(), pictures.stream().mapToInt(Generation.Picture::count).sum(), prompt.rows(),
                 Math.min(request.maxTokens() == null ? Request.DEFAULT_MAX_TOKENS : request.maxTokens(), room), runsAhead);
-        return new Generation(request, sequence, pictures, checkpoint.tokenizer(), checkpoint.stopIds(), vocabulary,
+        return new Generation(request, sequence, pictures, checkpoint,
                 request.mode() == Request.Mode.OCR ? ocrRule : null, pieces, System.nanoTime() - start);
     }
 
@@ -244,19 +245,10 @@ public final class EngineLoop implements AutoCloseable {
             addImages(turn.question(), images);
         }
         addImages(request.parts(), images);
-        Tiling tiling = checkpoint.blueprint().tiling();
-        boolean msac = request.msac() == null ? tiling.msac() : request.msac();
-        if (images.size() != 1 && Boolean.TRUE.equals(request.msac())) {
-            throw refused("msac works on a single picture, and this conversation holds " + images.size());
-        }
-        int maxTiles = request.maxTiles() == null ? tiling.maxTiles() : request.maxTiles();
-        List<Generation.Picture> pictures = new ArrayList<>();
-        for (Image image : images) {
-            boolean twice = msac && images.size() == 1;
-            pictures.add(new Generation.Picture(image, maxTiles, twice,
-                    tiler.count(image.width(), image.height(), tiling.minTiles(), maxTiles, tiling.thumbnail(), twice)));
-        }
-        return pictures;
+        Blueprint blueprint = checkpoint.blueprint();
+        Tiler tiler = blueprint.tiling().tiler(request, images.size(), blueprint.spec().vision().patch());
+        List<List<TileShape>> shapes = tiler.plan(images.stream().map(Image::size).toList());
+        return IntStream.range(0, images.size()).mapToObj(i -> new Generation.Picture(images.get(i), tiler, shapes.get(i))).toList();
     }
 
     private static void addImages(List<Part> parts, List<Image> images) {
@@ -432,14 +424,13 @@ public final class EngineLoop implements AutoCloseable {
 
     /** On the thread that prepares pictures. */
     private void cut(Generation g) {
-        Tiling tiling = checkpoint.blueprint().tiling();
         for (Generation.Picture p : g.pictures) {
             if (g.sequence.finished) {
                 return;
             }
             long start = System.nanoTime();
             try {
-                p.tiles = tiler.cut(p.image, tiling.minTiles(), p.maxTiles, tiling.thumbnail(), p.msac, NativeResizer.INSTANCE);
+                p.cut();
             } catch (Throwable e) {
                 g.unpreparable = e;
             }
@@ -458,11 +449,9 @@ public final class EngineLoop implements AutoCloseable {
         Generation.Next next = g.nextTiles();
         Tiles tiles = next.tiles();
         int count = Math.min(limits.encodeTiles(), tiles.count() - next.first());
-        int bytes = 3 * tiles.size() * tiles.size();
         long start = System.nanoTime();
-        ModelSpec spec = checkpoint.blueprint().spec();
-        engine.encode(tiles.rgb().slice(next.first() * bytes, count * bytes), count, Engine.tileShapes(count, spec.vision()),
-                s.firstRow + s.tilesEncoded * spec.rowsPerTile());
+        engine.encode(tiles.rgb(next.first(), count), count, tiles.shape(next.first(), count),
+                s.firstRow + s.tilesEncoded * checkpoint.blueprint().spec().rowsPerTile());
         s.tilesEncoded += count;
         g.addVision(System.nanoTime() - start);
         return true;
@@ -486,15 +475,21 @@ public final class EngineLoop implements AutoCloseable {
         FloatBuffer logits = null;
         for (int row = 0; row < flight.rowsOf.size(); row++) {
             Sequence s = flight.rowsOf.get(row);
-            if (s.finished) {
+            if (s == null || s.finished) {
                 continue;
             }
             Generation g = generations.get(s);
             try {
-                if (g.needsLogits() && logits == null) {
+                int id = ids.get(row);
+                boolean banned = s.runsAhead && checkpoint.bannedIds().contains(id);
+                if ((g.needsLogits() || banned) && logits == null) {
                     logits = engine.logits(flight.rowsOf.size());
                 }
-                g.accept(ids.get(row), g.needsLogits() ? logits.slice(row * vocabulary, vocabulary) : null);
+                if (banned) {
+                    takeBack(s);
+                    id = bestAllowed(logits.slice(row * vocabulary, vocabulary));
+                }
+                g.accept(id, g.needsLogits() ? logits.slice(row * vocabulary, vocabulary) : null);
             } catch (RuntimeException e) {
                 if (e instanceof JvlmException known && known.code() == JvlmException.Code.DEVICE) {
                     throw e;
@@ -502,6 +497,31 @@ public final class EngineLoop implements AutoCloseable {
                 g.fail(e); // This request's own fault: the others go on.
             }
         }
+    }
+
+    /**
+     * The step in flight, if any, went on from a token that must not be: nobody wants its row, and the next step writes that place of the
+     * cache again. Bad words are next to never the likeliest, so it costs less to run ahead and repeat a step than not to run ahead.
+     */
+    private void takeBack(Sequence s) {
+        for (Flight later : flights) {
+            if (later.rowsOf.contains(s)) {
+                later.rowsOf.replaceAll(other -> other == s ? null : other);
+                s.issued--;
+                s.cached--;
+                s.lastRow = -1;
+            }
+        }
+    }
+
+    private int bestAllowed(FloatBuffer logits) {
+        int best = -1;
+        for (int id = 0; id < logits.capacity(); id++) {
+            if ((best < 0 || logits.get(id) > logits.get(best)) && !checkpoint.bannedIds().contains(id)) {
+                best = id;
+            }
+        }
+        return best;
     }
 
     private void fail(Throwable cause) {

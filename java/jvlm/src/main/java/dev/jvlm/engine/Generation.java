@@ -2,7 +2,10 @@ package dev.jvlm.engine;
 
 import dev.jvlm.error.JvlmException;
 import dev.jvlm.image.Image;
+import dev.jvlm.image.TileShape;
+import dev.jvlm.image.Tiler;
 import dev.jvlm.image.Tiles;
+import dev.jvlm.model.Checkpoint;
 import dev.jvlm.request.Answer;
 import dev.jvlm.request.FinishReason;
 import dev.jvlm.request.Request;
@@ -56,36 +59,45 @@ public final class Generation {
     private volatile long preprocessing;
     private long vision;
 
-    /** A picture and how it is cut. {@code tiles} is what was cut, set by the thread that prepares pictures. */
+    /** A picture and the shapes of its tiles. {@code tiles} is what was cut, set by the thread that prepares pictures. */
     static final class Picture {
-        final Image image;
-        final int maxTiles;
-        final boolean msac;
-        final int count;
+        private final Image image;
+        private final Tiler tiler;
+        private final List<TileShape> shapes;
         volatile Tiles tiles;
 
-        Picture(Image image, int maxTiles, boolean msac, int count) {
+        Picture(Image image, Tiler tiler, List<TileShape> shapes) {
             this.image = image;
-            this.maxTiles = maxTiles;
-            this.msac = msac;
-            this.count = count;
+            this.tiler = tiler;
+            this.shapes = shapes;
+        }
+
+        int count() {
+            return shapes.size();
+        }
+
+        void cut() {
+            tiles = tiler.cut(image, shapes, NativeResizer.INSTANCE);
         }
     }
 
     /** Tiles that can be encoded now: those of a picture from {@code first} on. */
     record Next(Tiles tiles, int first) {}
 
-    Generation(Request request, Sequence sequence, List<Picture> pictures, Tokenizer tokenizer, List<Integer> stopIds, int vocabulary,
-            OcrRule ocrRule, Consumer<String> pieces, long preparedIn) {
+    Generation(Request request, Sequence sequence, List<Picture> pictures, Checkpoint checkpoint, OcrRule ocrRule,
+            Consumer<String> pieces, long preparedIn) {
         this.request = request;
         this.sequence = sequence;
         this.pictures = pictures;
-        this.tokenizer = tokenizer;
-        this.stopIds = stopIds;
+        this.tokenizer = checkpoint.tokenizer();
+        this.stopIds = checkpoint.stopIds();
         this.pieces = pieces;
         this.preprocessing = preparedIn;
         int[] stops = stopIds.stream().mapToInt(Integer::intValue).toArray();
-        this.sampler = sequence.runsAhead ? null : new Sampler(request.sampling(), stops, request.minTokens(), ocrRule, vocabulary);
+        this.sampler = sequence.runsAhead
+                ? null
+                : new Sampler(request.sampling(), stops, request.minTokens(), ocrRule, checkpoint.bannedIds(),
+                        checkpoint.blueprint().spec().decoder().vocabulary());
         this.stream = new TextStream(tokenizer, request.stop());
         this.tidy = new Tidy(request.mode() == Request.Mode.OCR);
         this.loopGuard = request.loopGuard() ? new LoopGuard() : null;
@@ -110,11 +122,11 @@ public final class Generation {
     Next nextTiles() {
         int first = sequence.tilesEncoded;
         for (Picture p : pictures) {
-            if (first < p.count) {
+            if (first < p.count()) {
                 return p.tiles == null ? null : new Next(p.tiles, first);
             }
             p.tiles = null; // Encoded: its memory can go.
-            first -= p.count;
+            first -= p.count();
         }
         return null;
     }

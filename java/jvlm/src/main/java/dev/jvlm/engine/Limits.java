@@ -42,10 +42,9 @@ record Limits(
         int tokens = context > 0 ? context : Math.min(most, DEFAULT_CONTEXT);
         int pages = Math.multiplyExact(sequences, (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS);
         // Two of the largest pictures, so that one is encoded while the other is read; any prompt that fits the context fits here too.
-        int rows = Math.max(tokens, 2 * (2 * tiling.maxTiles() + 1) * spec.rowsPerTile());
-        int tileTokens = 1 + spec.vision().grid() * spec.vision().grid();
+        int rows = Math.max(tokens, 2 * tiling.mostTiles() * spec.rowsPerTile());
         return new Limits(precision, pages, PAGE_TOKENS, sequences, Math.max(sequences, Math.min(tokens, STEP_TOKENS)), rows,
-                Math.max(1, Math.min(16, ENCODE_TOKENS / tileTokens)), tokens);
+                Math.max(1, Math.min(16, ENCODE_TOKENS / spec.vision().tokens())), tokens);
     }
 
     String toText() {

@@ -1,8 +1,8 @@
 package dev.jvlm.image;
 
-import dev.jvlm.error.JvlmException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.function.Predicate;
 
@@ -11,27 +11,25 @@ import java.util.function.Predicate;
  *
  * <p>Source: the reference image code of the two families (InternVL {@code dataset.py} {@code dynamic_preprocess}, H2OVL
  * {@code image_process.py} {@code dynamic_preprocess} and {@code dynamic_preprocess2}).
+ *
+ * @param tileSize edge of a square tile in pixels (448 in the published models)
+ * @param patch edge of a patch in pixels
+ * @param minTiles fewest cells of the grid
+ * @param maxTiles most cells of the grid, the thumbnail not counted
+ * @param thumbnail whether a grid of more than one cell is followed by the whole picture as one more tile
+ * @param msac whether the tiles of a second, finer grid come first
  */
-public final class GridTiler {
+public record GridTiler(int tileSize, int patch, int minTiles, int maxTiles, boolean thumbnail, boolean msac) implements Tiler {
 
     private static final Grid SINGLE = new Grid(1, 1);
 
     /** The fine pass of MSAC never asks for fewer tiles than this. */
     private static final int MSAC_MIN_TILES = 3;
 
-    /** Of a narrower picture nothing legible is left: the longest grids in use stretch it back by 40 times at most. */
-    public static final int MAX_ASPECT = 10_000;
-
-    private final int tileSize;
-
-    /**
-     * @param tileSize edge of a square tile in pixels (448 in the published models)
-     */
-    public GridTiler(int tileSize) {
-        if (tileSize < 1) {
-            throw new IllegalArgumentException("A tile is at least one pixel wide, not " + tileSize);
+    public GridTiler {
+        if (patch < 1 || tileSize < patch) {
+            throw new IllegalArgumentException("A tile holds at least one patch, not " + tileSize + " pixels for patches of " + patch);
         }
-        this.tileSize = tileSize;
     }
 
     /**
@@ -39,12 +37,10 @@ public final class GridTiler {
      *
      * @param width picture width in pixels
      * @param height picture height in pixels
-     * @param minTiles fewest cells
-     * @param maxTiles most cells, the thumbnail not counted
      * @return the grid; 1 x 1 if no grid has between {@code minTiles} and {@code maxTiles} cells
      */
-    public Grid choose(int width, int height, int minTiles, int maxTiles) {
-        return nearest(width, height, minTiles, maxTiles, grid -> true);
+    public Grid choose(int width, int height) {
+        return nearest(width, height, minTiles, grid -> true);
     }
 
     /**
@@ -54,38 +50,27 @@ public final class GridTiler {
      * @param coarse what {@link #choose} gave for the same picture with a minimum of 1
      * @return the grid; 1 x 1 if none qualifies, as the reference code does (its callers say that it raises: it does not)
      */
-    public Grid chooseFine(int width, int height, Grid coarse, int maxTiles) {
+    public Grid chooseFine(int width, int height, Grid coarse) {
         return nearest(
                 width,
                 height,
                 MSAC_MIN_TILES,
-                maxTiles,
                 grid -> coarse.columns() % grid.columns() != 0 && coarse.rows() % grid.rows() != 0);
     }
 
-    /**
-     * The number of tiles that {@link #cut} makes.
-     *
-     * @param width picture width in pixels
-     * @param height picture height in pixels
-     * @param minTiles fewest cells of the grid
-     * @param maxTiles most cells of the grid
-     * @param thumbnail whether a grid of more than one cell is followed by the whole picture as one more tile
-     * @param msac whether the tiles of a second, finer grid come first
-     * @throws JvlmException IMAGE if one side is more than {@value #MAX_ASPECT} times the other
-     */
-    public int count(int width, int height, int minTiles, int maxTiles, boolean thumbnail, boolean msac) {
-        return plan(width, height, minTiles, maxTiles, thumbnail, msac).size();
+    @Override
+    public List<List<TileShape>> plan(List<Size> pictures) {
+        TileShape tile = new TileShape(tileSize, tileSize, tileSize / patch, tileSize / patch);
+        return pictures.stream().map(p -> Collections.nCopies(cells(p.width(), p.height()).size(), tile)).toList();
     }
 
     /**
      * Cuts a picture into tiles: the cells of the grid row by row, then the thumbnail. With {@code msac} the fine grid's without its last
-     * tile, the coarse grid's without its last tile, the last of the fine grid's. Parameters as for {@link #count}.
-     *
-     * @throws JvlmException IMAGE if one side is more than {@value #MAX_ASPECT} times the other
+     * tile, the coarse grid's without its last tile, the last of the fine grid's.
      */
-    public Tiles cut(Image image, int minTiles, int maxTiles, boolean thumbnail, boolean msac, Resizer resizer) {
-        List<Cell> cells = plan(image.width(), image.height(), minTiles, maxTiles, thumbnail, msac);
+    @Override
+    public Tiles cut(Image image, List<TileShape> shapes, Resizer resizer) {
+        List<Cell> cells = cells(image.width(), image.height());
         List<Grid> grids = cells.stream().map(Cell::grid).distinct().toList();
         ByteBuffer resized = resizer.resize(
                 image,
@@ -104,32 +89,27 @@ public final class GridTiler {
                 tiles.position(tiles.position() + row);
             }
         }
-        return new Tiles(tiles.clear(), cells.size(), tileSize);
+        return new Tiles(tiles.clear(), shapes);
     }
 
     /** One tile: a cell of a grid, counted row by row. The thumbnail is the only cell of the 1 x 1 grid. */
     private record Cell(Grid grid, int index) {}
 
-    private List<Cell> plan(int width, int height, int minTiles, int maxTiles, boolean thumbnail, boolean msac) {
-        if (Math.max(width, height) > (long) MAX_ASPECT * Math.min(width, height)) {
-            throw new JvlmException(
-                    JvlmException.Code.IMAGE,
-                    "A picture of " + width + " x " + height + " pixels is too narrow: one side may be at most " + MAX_ASPECT
-                            + " times the other. Cut it into pieces");
-        }
-        Grid grid = choose(width, height, minTiles, maxTiles);
-        List<Cell> coarse = cells(grid, thumbnail);
+    private List<Cell> cells(int width, int height) {
+        Tiler.requireLegible(width, height);
+        Grid grid = choose(width, height);
+        List<Cell> coarse = cells(grid);
         if (!msac) {
             return coarse;
         }
-        List<Cell> fine = cells(chooseFine(width, height, grid, maxTiles), thumbnail);
+        List<Cell> fine = cells(chooseFine(width, height, grid));
         List<Cell> cells = new ArrayList<>(fine.subList(0, fine.size() - 1));
         cells.addAll(coarse.subList(0, coarse.size() - 1));
         cells.add(fine.get(fine.size() - 1));
         return cells;
     }
 
-    private static List<Cell> cells(Grid grid, boolean thumbnail) {
+    private List<Cell> cells(Grid grid) {
         List<Cell> cells = new ArrayList<>();
         for (int i = 0; i < grid.cells(); i++) {
             cells.add(new Cell(grid, i));
@@ -140,7 +120,7 @@ public final class GridTiler {
         return cells;
     }
 
-    private Grid nearest(int width, int height, int minTiles, int maxTiles, Predicate<Grid> admitted) {
+    private Grid nearest(int width, int height, int least, Predicate<Grid> admitted) {
         if (width < 1 || height < 1) {
             throw new IllegalArgumentException("A picture has at least one pixel, not " + width + " x " + height);
         }
@@ -150,7 +130,7 @@ public final class GridTiler {
         Grid best = SINGLE;
         double bestDistance = Double.POSITIVE_INFINITY;
         // By ascending cell count. The order inside one count is free: no aspect ratio makes two grids of one count tie for best.
-        for (int cells = Math.max(minTiles, 1); cells <= maxTiles; cells++) {
+        for (int cells = Math.max(least, 1); cells <= maxTiles; cells++) {
             for (int columns = 1; columns <= cells; columns++) {
                 if (cells % columns != 0) {
                     continue;

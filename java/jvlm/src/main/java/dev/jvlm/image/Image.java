@@ -40,6 +40,23 @@ public final class Image {
         return Decoder.decode(file, decoding);
     }
 
+    /** A part of the picture, which must lie inside it. */
+    Image crop(int x, int y, Size size) {
+        if (x == 0 && y == 0 && size.equals(size())) {
+            return this;
+        }
+        int row = 3 * size.width();
+        ByteBuffer part = ByteBuffer.allocateDirect(row * size.height());
+        for (int i = 0; i < size.height(); i++) {
+            part.put(rgb.slice(3 * ((y + i) * width + x), row));
+        }
+        return new Image(size.width(), size.height(), part);
+    }
+
+    public Size size() {
+        return new Size(width, height);
+    }
+
     public int width() {
         return width;
     }

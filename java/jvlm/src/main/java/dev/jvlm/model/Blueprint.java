@@ -2,6 +2,7 @@ package dev.jvlm.model;
 
 import java.nio.file.Path;
 import java.util.List;
+import tools.jackson.databind.JsonNode;
 
 /**
  * What a {@code config.json} alone says of a model, without its weights.
@@ -10,9 +11,15 @@ import java.util.List;
  * @param weights every tensor that a checkpoint must hold
  * @param ocrQuestion what to ask for the text of a picture
  * @param notes what a user should know: keys not used, code not run
+ * @param imageToken the id that the configuration gives to the template's row token, or {@link #UNNAMED}
  */
 public record Blueprint(String family, ModelSpec spec, List<Weight> weights, Tiling tiling, ChatTemplate template, String ocrQuestion,
-        List<String> notes) {
+        List<String> notes, int imageToken) {
+
+    /** The configuration leaves the token's id to the tokenizer. */
+    public static final int UNNAMED = -1;
+
+    private static final String PREPROCESSOR = "preprocessor_config.json";
 
     public Blueprint {
         weights = List.copyOf(weights);
@@ -20,14 +27,24 @@ public record Blueprint(String family, ModelSpec spec, List<Weight> weights, Til
     }
 
     /**
-     * Reads a configuration file; nothing else need be there.
+     * Reads a configuration file, and {@code preprocessor_config.json} if there is one beside it; nothing else need be there.
      *
      * @throws dev.jvlm.error.JvlmException MODEL_FORMAT naming field, value and allowed range; MODEL_UNSUPPORTED naming what is not
      *     implemented
      */
     public static Blueprint read(Path configFile) {
         Path absolute = configFile.toAbsolutePath();
-        return Families.read(ModelFolder.open(absolute.getParent()).json(absolute.getFileName().toString()));
+        return read(ModelFolder.open(absolute.getParent()), absolute.getFileName().toString());
+    }
+
+    static Blueprint read(ModelFolder folder, String configName) {
+        JsonNode config = folder.json(configName);
+        return folder.has(PREPROCESSOR) ? Families.read(config, folder.json(PREPROCESSOR)) : Families.read(config);
+    }
+
+    /** The same model where it was not trained to chat. */
+    Blueprint completing() {
+        return new Blueprint(family, spec, weights, tiling, template.completing(), ocrQuestion, notes, imageToken);
     }
 
     /** How many numbers the weights are. */

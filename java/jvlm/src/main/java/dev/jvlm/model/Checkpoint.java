@@ -15,19 +15,21 @@ import java.util.List;
 import java.util.stream.Stream;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.MissingNode;
 
 /**
  * A model folder, checked as far as that is possible without reading its weights.
  *
  * @param manifest where each weight lies
  * @param stopIds the ids that end an answer
+ * @param bannedIds the ids that are never generated ({@code bad_words_ids} of {@code generation_config.json})
  * @param ocrQuestion what to ask for the text of a picture: the folder's own ({@code jvlm.json}), or else the family's
  * @param notes what a user should know: keys and tensors not used, code not run, an adapter merged
  * @param fingerprint 64 hexadecimal digits that differ between checkpoints: from the configuration, the tokenizer, the headers of the
  *     weight files and samples of their data, and the adapter's files
  */
-public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest manifest, List<Integer> stopIds, String ocrQuestion,
-        List<String> notes, String fingerprint) {
+public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest manifest, List<Integer> stopIds,
+        List<Integer> bannedIds, String ocrQuestion, List<String> notes, String fingerprint) {
 
     private static final String CONFIG = "config.json";
     private static final String GENERATION = "generation_config.json";
@@ -37,12 +39,13 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
 
     public Checkpoint {
         stopIds = List.copyOf(stopIds);
+        bannedIds = List.copyOf(bannedIds);
         notes = List.copyOf(notes);
     }
 
     /**
-     * Opens a model folder: {@code config.json}, the tokenizer's files and safetensors, as published; {@code generation_config.json} and
-     * {@code jvlm.json} where there are such.
+     * Opens a model folder: {@code config.json}, the tokenizer's files and safetensors, as published; {@code generation_config.json},
+     * {@code preprocessor_config.json} and {@code jvlm.json} where there are such.
      *
      * @throws JvlmException MODEL_FORMAT if a file is missing, damaged or contradicts another; MODEL_UNSUPPORTED if the model uses
      *     something that is not implemented
@@ -61,18 +64,25 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
      */
     public static Checkpoint open(Path path, Path adapterPath) {
         ModelFolder folder = ModelFolder.open(path);
-        Blueprint blueprint = Families.read(folder.json(CONFIG));
+        Blueprint blueprint = Blueprint.read(folder, CONFIG);
         Tokenizer tokenizer = tokenizer(folder);
-        List<Integer> stopIds = checkTokenizer(folder, blueprint, tokenizer);
+        JsonNode generation = folder.has(GENERATION) ? folder.json(GENERATION) : MissingNode.getInstance();
+        List<Integer> stopIds = checkTokenizer(generation, blueprint, tokenizer);
+        List<Integer> bannedIds = bannedIds(generation, blueprint.spec().decoder().vocabulary());
         SafeTensors tensors = SafeTensors.read(folder);
         List<String> notes = new ArrayList<>(blueprint.notes());
+        String chatToken = blueprint.template().chatToken();
+        if (chatToken != null && tokenizer.addedId(chatToken) < 0) {
+            blueprint = blueprint.completing();
+            notes.add("The tokenizer lacks " + chatToken + ": a base model, which goes on from a text and does not chat");
+        }
         Adapter adapter = adapterPath == null ? null : Adapter.open(adapterPath, blueprint.weights());
         Manifest manifest = Manifest.of(blueprint.weights(), tensors, adapter, notes);
         if (adapter != null) {
             notes.addAll(adapter.notes());
         }
         String question = folder.has(OURS) ? ocrQuestion(folder.json(OURS)) : blueprint.ocrQuestion();
-        return new Checkpoint(blueprint, tokenizer, manifest, stopIds, question, notes, fingerprint(folder, tensors, adapter));
+        return new Checkpoint(blueprint, tokenizer, manifest, stopIds, bannedIds, question, notes, fingerprint(folder, tensors, adapter));
     }
 
     /**
@@ -85,7 +95,18 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
      *     system prompt
      */
     public Prompt prompt(String system, List<Turn> history, List<Part> question, int[] pictureRows, int context) {
-        return Prompt.encode(tokenizer, blueprint.template(), system, history, question, pictureRows, context);
+        return Prompt.encode(
+                tokenizer, blueprint.template(), system, history, question, pictureRows, blueprint.spec().rowsPerTile(), context);
+    }
+
+    /**
+     * The prompt that holds the parts and nothing around them, for the model to go on from. Parameters as for {@link #prompt}.
+     *
+     * @throws JvlmException REQUEST if pictures and rows do not match or the prompt is longer than the context
+     */
+    public Prompt completion(List<Part> parts, int[] pictureRows, int context) {
+        return Prompt.encode(tokenizer, blueprint.template().completing(), null, List.of(), parts, pictureRows,
+                blueprint.spec().rowsPerTile(), context);
     }
 
     private static Tokenizer tokenizer(ModelFolder folder) {
@@ -101,7 +122,7 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
         }
     }
 
-    private static List<Integer> checkTokenizer(ModelFolder folder, Blueprint blueprint, Tokenizer tokenizer) {
+    private static List<Integer> checkTokenizer(JsonNode generation, Blueprint blueprint, Tokenizer tokenizer) {
         int vocabulary = blueprint.spec().decoder().vocabulary();
         if (tokenizer.size() > vocabulary) {
             throw foreign("it has ids up to " + (tokenizer.size() - 1) + ", the model a vocabulary of " + vocabulary);
@@ -111,18 +132,40 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
                 throw foreign("it lacks the token " + token);
             }
         }
-        List<Integer> stopIds = blueprint.template().stopTokens().stream().map(tokenizer::addedId).toList();
-        if (folder.has(GENERATION)) {
-            JsonNode end = folder.json(GENERATION).path("eos_token_id");
-            List<Integer> listed = (end.isArray() ? end.valueStream() : Stream.of(end))
-                    .filter(JsonNode::canConvertToInt)
-                    .map(JsonNode::asInt)
-                    .toList();
-            if (!listed.isEmpty() && stopIds.stream().noneMatch(listed::contains)) {
-                throw foreign(GENERATION + " ends answers with the ids " + listed + ", the tokenizer with " + stopIds);
-            }
+        String row = blueprint.template().picture().row();
+        if (blueprint.imageToken() != Blueprint.UNNAMED && tokenizer.addedId(row) != blueprint.imageToken()) {
+            throw foreign(row + " has the id " + tokenizer.addedId(row) + ", " + CONFIG + " says " + blueprint.imageToken());
+        }
+        List<Integer> stopIds =
+                blueprint.template().stopTokens().stream().map(tokenizer::addedId).filter(id -> id >= 0).toList();
+        JsonNode end = generation.path("eos_token_id");
+        List<Integer> listed = (end.isArray() ? end.valueStream() : Stream.of(end))
+                .filter(JsonNode::canConvertToInt)
+                .map(JsonNode::asInt)
+                .toList();
+        if (!listed.isEmpty() && stopIds.stream().noneMatch(listed::contains)) {
+            throw foreign(GENERATION + " ends answers with the ids " + listed + ", the tokenizer with " + stopIds);
         }
         return stopIds;
+    }
+
+    private static List<Integer> bannedIds(JsonNode generation, int vocabulary) {
+        JsonNode words = generation.path("bad_words_ids");
+        List<Integer> ids = new ArrayList<>();
+        if (words.isMissingNode() || words.isNull()) {
+            return ids;
+        }
+        for (JsonNode word : words.isArray() ? words : List.of(words)) {
+            JsonNode id = word.path(0);
+            if (word.size() != 1 || !id.isIntegralNumber() || !id.canConvertToInt() || id.asInt() < 0 || id.asInt() >= vocabulary) {
+                throw new JvlmException(
+                        JvlmException.Code.MODEL_UNSUPPORTED,
+                        GENERATION + ": bad_words_ids holds " + Quote.of(word.toString()) + ". Supported: lists of one id, 0 to "
+                                + (vocabulary - 1));
+            }
+            ids.add(id.asInt());
+        }
+        return ids;
     }
 
     private static JvlmException foreign(String why) {
@@ -146,7 +189,7 @@ public record Checkpoint(Blueprint blueprint, Tokenizer tokenizer, Manifest mani
         } catch (NoSuchAlgorithmException e) {
             throw new IllegalStateException("Every Java platform has SHA-256", e);
         }
-        List<String> small = new ArrayList<>(List.of(CONFIG, GENERATION));
+        List<String> small = new ArrayList<>(List.of(CONFIG, GENERATION, "preprocessor_config.json"));
         small.addAll(TOKENIZER);
         small.stream().filter(folder::has).forEach(name -> {
             add(digest, name.getBytes(StandardCharsets.UTF_8));

@@ -5,8 +5,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.IntNode;
+import tools.jackson.databind.node.MissingNode;
 
 /**
  * A {@code config.json}, or a section of one, read by type and range. It remembers which keys were read, so that none which could
@@ -24,10 +27,10 @@ final class Config {
             "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample",
             "drop_path_rate", "dropout", "dtype", "early_stopping", "embd_pdrop", "encoder_no_repeat_ngram_size", "eos_token_id",
             "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
-            "hidden_dropout_prob", "id2label", "initializer_factor", "initializer_range", "is_decoder", "is_encoder_decoder",
+            "hidden_dropout_prob", "id2label", "image_processor_type", "initializer_factor", "initializer_range", "is_decoder", "is_encoder_decoder",
             "label2id", "length_penalty", "max_length", "max_window_layers", "min_length", "model_type", "no_repeat_ngram_size",
             "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states", "output_scores",
-            "pad_token_id", "prefix", "pretraining_tp", "problem_type", "pruned_heads", "remove_invalid_values",
+            "pad_token_id", "prefix", "pretraining_tp", "problem_type", "processor_class", "pruned_heads", "remove_invalid_values",
             "repetition_penalty", "resid_pdrop", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
             "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p",
             "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "use_flash_attn");
@@ -38,32 +41,62 @@ final class Config {
     /** "config.json" and the path to this section, for messages. */
     private final String place;
 
+    /** What keys that are not there stand for, where the library's classes differ from what the readers below take. */
+    private final Map<String, Integer> defaults;
+
+    private final Config preprocessor;
     private final Set<String> read = new LinkedHashSet<>();
     private final List<Config> sections = new ArrayList<>();
 
-    private Config(JsonNode node, String place) {
+    private Config(JsonNode node, String place, Map<String, Integer> defaults, Config preprocessor) {
         this.node = node;
         this.place = place;
+        this.defaults = defaults;
+        this.preprocessor = preprocessor;
     }
 
-    static Config of(JsonNode configJson) {
-        return of(configJson, "config.json");
-    }
-
-    /** The configuration in a file of another name. */
+    /** The configuration in a file of another name than {@code config.json}. */
     static Config of(JsonNode json, String file) {
-        return new Config(json, file + ": ");
+        return new Config(json, file + ": ", Map.of(), null);
+    }
+
+    /** @param preprocessorJson the content of preprocessor_config.json, or a missing node */
+    static Config of(JsonNode configJson, JsonNode preprocessorJson) {
+        return new Config(configJson, "config.json: ", Map.of(), of(preprocessorJson, "preprocessor_config.json"));
+    }
+
+    /** The {@code preprocessor_config.json} beside the configuration, empty if there is none; of the whole file, not of a section. */
+    Config preprocessor() {
+        return preprocessor;
+    }
+
+    boolean isEmpty() {
+        return node.isEmpty();
     }
 
     /** A section, which must be there. */
     Config section(String key) {
+        return section(key, Map.of());
+    }
+
+    /**
+     * A section, which must be there.
+     *
+     * @param defaults whole numbers for keys that are not there or null
+     */
+    Config section(String key, Map<String, Integer> defaults) {
         JsonNode value = get(key);
         if (!value.isObject()) {
             throw new JvlmException(JvlmException.Code.MODEL_FORMAT, place + key + " is missing or no object");
         }
-        Config section = new Config(value, place + key + ".");
+        Config section = new Config(value, place + key + ".", defaults, null);
         sections.add(section);
         return section;
+    }
+
+    /** A section, empty if it is not there. */
+    Config sectionIfThere(String key) {
+        return isSet(key) ? section(key) : new Config(MissingNode.getInstance(), place + key + ".", Map.of(), null);
     }
 
     /** A whole number from {@code min} to {@code max}, which must be there. */
@@ -102,6 +135,15 @@ final class Config {
                 || Arrays.stream(numbers).anyMatch(n -> !(n >= min && n <= max))) {
             throw outOfRange(key, value, count + " numbers from " + min + " to " + max);
         }
+        return numbers;
+    }
+
+    double[] numbers(String key, int count, double min, double max, double ifMissing) {
+        if (isSet(key)) {
+            return numbers(key, count, min, max);
+        }
+        double[] numbers = new double[count];
+        Arrays.fill(numbers, ifMissing);
         return numbers;
     }
 
@@ -207,7 +249,8 @@ final class Config {
 
     private JsonNode get(String key) {
         read.add(key);
-        return node.path(key);
+        JsonNode value = node.path(key);
+        return (value.isMissingNode() || value.isNull()) && defaults.containsKey(key) ? IntNode.valueOf(defaults.get(key)) : value;
     }
 
     /** What a user should know about keys that were not used: code that is never run, keys that nobody asked for. */

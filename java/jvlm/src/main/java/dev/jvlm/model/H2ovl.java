@@ -40,13 +40,13 @@ final class H2ovl implements ModelFamily {
         InternVit vision = new InternVit(config);
         LlamaDecoder decoder = new LlamaDecoder(config.section("llm_config"));
         int maxTiles = config.integer("max_dynamic_patch", 1, 128, 6);
-        Tiling tiling = new Tiling(vision.spec().image(), config.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
+        Tiling tiling = new Tiling.Grid(vision.spec().image(), config.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
                 config.flag("use_thumbnail", false), config.flag("use_msac", false));
 
         WeightMap weights = new WeightMap();
         vision.addWeights(weights, decoder.spec().hidden());
         decoder.addWeights(weights, "language_model.");
         return new Blueprint(name(), new ModelSpec(vision.spec(), vision.connector(), decoder.spec()), weights.weights(), tiling,
-                TEMPLATE, OCR_QUESTION, config.notes());
+                TEMPLATE, OCR_QUESTION, config.notes(), Blueprint.UNNAMED);
     }
 }

@@ -49,7 +49,7 @@ final class InternVit {
         // -1 is the last block's output, -2 the one before it, and so on: the blocks behind do not run.
         int select = wrapper.integer("select_layer", -layers, -1, -1);
         spec = new ModelSpec.Vision(hidden, heads, hidden / heads, config.integer("intermediate_size", 1, 1_048_576),
-                layers + select + 1, patch, image,
+                layers + select + 1, patch, image, true,
                 config.text("norm_type", "rms_norm").equals("rms_norm") ? ModelSpec.Norm.RMS_NORM : ModelSpec.Norm.LAYER_NORM,
                 config.number("layer_norm_eps", Double.MIN_VALUE, 1, 1e-6), ModelSpec.Activation.GELU, MEAN, STD);
     }
@@ -59,7 +59,7 @@ final class InternVit {
     }
 
     ModelSpec.Connector connector() {
-        return new ModelSpec.Connector(CONNECTOR_EPS);
+        return new ModelSpec.PixelShuffle(CONNECTOR_EPS);
     }
 
     /** @param out the decoder's width */

@@ -37,14 +37,14 @@ final class InternVl implements ModelFamily {
         InternVit vision = new InternVit(config);
         TextDecoder decoder = TextDecoder.of(config.section("llm_config"));
         int maxTiles = config.integer("max_dynamic_patch", 1, 128, 6);
-        Tiling tiling = new Tiling(vision.spec().image(), config.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
+        Tiling tiling = new Tiling.Grid(vision.spec().image(), config.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
                 config.flag("use_thumbnail", false), false);
 
         WeightMap weights = new WeightMap();
         vision.addWeights(weights, decoder.spec().hidden());
         decoder.addWeights(weights, "language_model.");
         return new Blueprint(name(), new ModelSpec(vision.spec(), vision.connector(), decoder.spec()), weights.weights(), tiling,
-                template, OCR_QUESTION, config.notes());
+                template, OCR_QUESTION, config.notes(), Blueprint.UNNAMED);
     }
 
     private static ChatTemplate template(Config config) {

@@ -1,6 +1,6 @@
 package dev.jvlm.model;
 
-/** A language model of the Llama shape: {@code LlamaForCausalLM}, {@code MistralForCausalLM}. */
+/** A language model of the Llama shape: {@code LlamaForCausalLM}, {@code MistralForCausalLM} (as a section: model type {@code mistral}). */
 final class LlamaDecoder implements TextDecoder {
 
     /** What Mistral's configuration class takes for a {@code sliding_window} that is not there; null means none. */
@@ -11,12 +11,12 @@ final class LlamaDecoder implements TextDecoder {
     LlamaDecoder(Config config) {
         String architecture = config.architecture();
         int window;
-        switch (architecture) {
+        switch (architecture.isEmpty() ? config.text("model_type", "") : architecture) {
             case "LlamaForCausalLM" -> {
                 config.requireUnset("sliding_window");
                 window = 0;
             }
-            case "MistralForCausalLM" -> window = config.has("sliding_window")
+            case "MistralForCausalLM", "mistral" -> window = config.has("sliding_window")
                     ? config.integer("sliding_window", 1, MOST_POSITIONS, 0)
                     : MISTRAL_WINDOW;
             default -> throw config.unsupported("architectures", "LlamaForCausalLM, MistralForCausalLM");
@@ -35,12 +35,20 @@ final class LlamaDecoder implements TextDecoder {
 
     @Override
     public void addWeights(WeightMap map, String prefix) {
+        addWeights(map, prefix + "model.", prefix + "lm_head.weight");
+    }
+
+    /**
+     * @param prefix what the checkpoint puts in front of the language model's own names
+     * @param head the name of the matrix that gives the logits
+     */
+    void addWeights(WeightMap map, String prefix, String head) {
         long hidden = spec.hidden();
         long q = (long) spec.heads() * spec.headSize();
         long kv = (long) spec.kvHeads() * spec.headSize();
-        map.matrix("decoder.embed.weight", prefix + "model.embed_tokens.weight", spec.vocabulary(), hidden);
+        map.matrix("decoder.embed.weight", prefix + "embed_tokens.weight", spec.vocabulary(), hidden);
         for (int i = 0; i < spec.layers(); i++) {
-            String from = prefix + "model.layers." + i + ".";
+            String from = prefix + "layers." + i + ".";
             String to = "decoder." + i + ".";
             map.vector(to + "attn_norm.weight", from + "input_layernorm.weight", hidden);
             map.part(to + "attn.qkv.weight", 0, from + "self_attn.q_proj.weight", q, hidden);
@@ -52,7 +60,7 @@ final class LlamaDecoder implements TextDecoder {
             map.part(to + "mlp.gate_up.weight", spec.mlp(), from + "mlp.up_proj.weight", spec.mlp(), hidden);
             map.matrix(to + "mlp.down.weight", from + "mlp.down_proj.weight", hidden, spec.mlp());
         }
-        map.vector("decoder.norm.weight", prefix + "model.norm.weight", hidden);
-        map.matrix("decoder.head.weight", prefix + "lm_head.weight", spec.vocabulary(), hidden);
+        map.vector("decoder.norm.weight", prefix + "norm.weight", hidden);
+        map.matrix("decoder.head.weight", head, spec.vocabulary(), hidden);
     }
 }

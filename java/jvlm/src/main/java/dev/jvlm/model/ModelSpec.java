@@ -15,19 +15,39 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
     public enum Activation { GELU, GELU_TANH, SILU }
 
     /**
-     * A vision transformer over square tiles of {@code image} pixels. {@code layers} are those that run; mean and std are what pixels
-     * from 0 to 1 are normalised by, per channel.
+     * A vision transformer over pictures of at most {@code image} pixels a side. {@code layers} are those that run; mean and std are what
+     * pixels from 0 to 1 are normalised by, per channel.
      */
-    public record Vision(int hidden, int heads, int headSize, int mlp, int layers, int patch, int image, Norm norm, double eps,
-            Activation activation, double[] mean, double[] std) {
+    public record Vision(int hidden, int heads, int headSize, int mlp, int layers, int patch, int image, boolean classToken, Norm norm,
+            double eps, Activation activation, double[] mean, double[] std) {
         /** Patches a side. */
         public int grid() {
             return image / patch;
         }
+
+        /** Tokens of the largest picture. */
+        public int tokens() {
+            return (classToken ? 1 : 0) + grid() * grid();
+        }
+    }
+
+    /** What makes the decoder's rows out of a picture's patches. */
+    public sealed interface Connector permits PixelShuffle, Perceiver {
+        double eps();
     }
 
     /** Pixel shuffle by two, LayerNorm, Linear, GELU, Linear. */
-    public record Connector(double eps) {}
+    public record PixelShuffle(double eps) implements Connector {}
+
+    /**
+     * A gated projection of the patches to the decoder's width, then {@code layers} in which {@code latents} learned rows look at them and at
+     * each other.
+     *
+     * @param projection inner width of the projection
+     * @param mlp inner width of the layers
+     */
+    public record Perceiver(double eps, int projection, int latents, int layers, int heads, int kvHeads, int headSize, int mlp,
+            Activation activation) implements Connector {}
 
     /** @param window sliding window in tokens, 0 for none; @param context the most positions that the model allows */
     public record Decoder(int hidden, int heads, int kvHeads, int headSize, int mlp, int layers, int vocabulary, double eps,
@@ -50,7 +70,7 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
 
     /** Vision rows that one tile becomes. */
     public int rowsPerTile() {
-        return (vision.grid() / 2) * (vision.grid() / 2);
+        return connector instanceof Perceiver perceiver ? perceiver.latents : (vision.grid() / 2) * (vision.grid() / 2);
     }
 
     /** The text that native code parses: every key of {@code native/model/spec.h} that its kinds have, once. */
@@ -63,13 +83,24 @@ public record ModelSpec(Vision vision, Connector connector, Decoder decoder) {
         text.add("vision.layers " + vision.layers);
         text.add("vision.patch " + vision.patch);
         text.add("vision.image " + vision.image);
-        text.add("vision.class_token 1");
+        text.add("vision.class_token " + (vision.classToken ? 1 : 0));
         text.add("vision.norm " + lowerCase(vision.norm));
         text.add("vision.eps " + vision.eps);
         text.add("vision.activation " + lowerCase(vision.activation));
         text.add("vision.mean " + numbers(vision.mean));
         text.add("vision.std " + numbers(vision.std));
-        text.add("connector.eps " + connector.eps);
+        text.add("connector.kind " + (connector instanceof Perceiver ? "perceiver" : "pixel_shuffle"));
+        text.add("connector.eps " + connector.eps());
+        if (connector instanceof Perceiver perceiver) {
+            text.add("connector.projection " + perceiver.projection);
+            text.add("connector.latents " + perceiver.latents);
+            text.add("connector.layers " + perceiver.layers);
+            text.add("connector.heads " + perceiver.heads);
+            text.add("connector.kv_heads " + perceiver.kvHeads);
+            text.add("connector.head_size " + perceiver.headSize);
+            text.add("connector.mlp " + perceiver.mlp);
+            text.add("connector.activation " + lowerCase(perceiver.activation));
+        }
         text.add("decoder.hidden " + decoder.hidden);
         text.add("decoder.heads " + decoder.heads);
         text.add("decoder.kv_heads " + decoder.kvHeads);

@@ -6,6 +6,7 @@ import dev.jvlm.request.Turn;
 import dev.jvlm.text.Tokenizer;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * A prompt as the decoder takes it.
@@ -23,11 +24,12 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
      *
      * @param system the system prompt, or null for the family's own
      * @param pictureRows vision rows of each picture, in the order in which the conversation holds them
+     * @param rowsPerTile how many of them a tile has
      * @param context the most positions there is room for
      * @throws JvlmException REQUEST if pictures and rows do not match or the prompt is longer than the context
      */
     static Prompt encode(Tokenizer tokenizer, ChatTemplate template, String system, List<Turn> history, List<Part> question,
-            int[] pictureRows, int context) {
+            int[] pictureRows, int rowsPerTile, int context) {
         long pictures = pictures(question) + history.stream().mapToLong(turn -> pictures(turn.question())).sum();
         if (pictures != pictureRows.length || Arrays.stream(pictureRows).anyMatch(rows -> rows < 1)) {
             throw new JvlmException(
@@ -36,7 +38,8 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
                             + "; each picture needs at least one row");
         }
         int row = tokenizer.addedId(template.picture().row());
-        int[] encoded = tokenizer.encode(template.render(system, history, question));
+        int separator = template.picture().separates() ? tokenizer.addedId(template.picture().start()) : -1;
+        int[] encoded = once(separator, tokenizer.encode(template.render(system, history, question)));
         long placeholders = Arrays.stream(encoded).filter(id -> id == row).count();
         if (placeholders != pictures) {
             throw new JvlmException(
@@ -44,26 +47,43 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
                     "The prompt has " + placeholders + " places for " + pictures + " pictures");
         }
         long rows = Arrays.stream(pictureRows).asLongStream().sum();
-        long length = encoded.length - pictures + rows;
+        long between = separator < 0 ? 0 : Arrays.stream(pictureRows).asLongStream().map(r -> (r - 1) / rowsPerTile).sum();
+        long length = encoded.length - pictures + rows + between;
         if (length > context) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
                     "The prompt has " + length + " tokens, " + rows + " of them for pictures, but the context holds " + context
-                            + "; shorten the text, send fewer pictures or lower the number of tiles");
+                            + "; shorten the text, send fewer pictures or make fewer tiles of them");
         }
         int[] ids = new int[(int) length];
         int[] visionRow = new int[(int) length];
+        Arrays.fill(visionRow, -1);
         int at = 0;
         int picture = 0;
         int nextRow = 0;
         for (int id : encoded) {
-            int count = id == row ? pictureRows[picture++] : 1;
+            if (id != row) {
+                ids[at++] = id;
+                continue;
+            }
+            int count = pictureRows[picture++];
             for (int i = 0; i < count; i++) {
-                ids[at] = id;
-                visionRow[at++] = id == row ? nextRow++ : -1;
+                if (separator >= 0 && i > 0 && i % rowsPerTile == 0) {
+                    ids[at++] = separator;
+                }
+                ids[at] = row;
+                visionRow[at++] = nextRow++;
             }
         }
         return new Prompt(ids, visionRow, nextRow);
+    }
+
+    /** The ids with only the first of neighbouring separators. */
+    private static int[] once(int separator, int[] ids) {
+        return IntStream.range(0, ids.length)
+                .filter(i -> i == 0 || ids[i] != separator || ids[i - 1] != separator)
+                .map(i -> ids[i])
+                .toArray();
     }
 
     private static long pictures(List<Part> parts) {

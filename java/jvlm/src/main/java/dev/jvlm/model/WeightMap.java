@@ -15,7 +15,12 @@ final class WeightMap {
 
     /** A tensor of shape (n), which becomes n rows of one column. */
     void vector(String target, String name, long n) {
-        weights.add(new Weight(name, List.of(n), 0, target, 0, n, 1));
+        vectorPart(target, 0, name, n);
+    }
+
+    /** A tensor of shape (n) that becomes a part of a longer vector, from {@code firstRow} on. */
+    void vectorPart(String target, long firstRow, String name, long n) {
+        weights.add(new Weight(name, List.of(n), 0, target, firstRow, n, 1));
     }
 
     /** A tensor of shape (rows, columns). */

@@ -21,7 +21,10 @@ public final class Request {
 
     /** What kind of answer is wanted. */
     public enum Mode {
+        /** An answer to a question, in the family's chat format. A model that was not trained to chat goes on from the parts as they are. */
         CHAT,
+        /** What comes after the parts: they stand for themselves, without roles, system prompt or history. */
+        COMPLETION,
         /** All text of a picture, by the rule that H2OVL's own {@code ocr()} has: runs of blanks are cut short. */
         OCR
     }
@@ -35,6 +38,8 @@ public final class Request {
     private final List<String> stop;
     private final Integer maxTiles;
     private final Boolean msac;
+    private final Boolean splitImages;
+    private final Boolean partialPatches;
     private final int logprobs;
     private final boolean loopGuard;
     private final Mode mode;
@@ -74,6 +79,9 @@ public final class Request {
         if (b.maxTiles != null) {
             range("maxTiles", b.maxTiles, 1, 128);
         }
+        if (b.mode == Mode.COMPLETION && (b.system != null || !b.history.isEmpty())) {
+            throw refused("the mode COMPLETION takes no system prompt and no history; put all that is to be continued into the parts");
+        }
         if (b.deadline != null && (b.deadline.isNegative() || b.deadline.isZero())) {
             throw refused("deadline is " + b.deadline + "; it must be positive");
         }
@@ -86,6 +94,8 @@ public final class Request {
         stop = List.copyOf(b.stop);
         maxTiles = b.maxTiles;
         msac = b.msac;
+        splitImages = b.splitImages;
+        partialPatches = b.partialPatches;
         logprobs = b.logprobs;
         loopGuard = b.loopGuard;
         mode = b.mode;
@@ -161,6 +171,19 @@ public final class Request {
         return msac;
     }
 
+    /** Whether a picture is also looked at in four quarters (Idefics2), or null for the model's own setting. */
+    public Boolean splitImages() {
+        return splitImages;
+    }
+
+    /**
+     * Whether patches count that lie only in part in their picture, where there is a larger one beside it (Idefics2); null for yes, as in the
+     * code that made the published results. Later releases of the reference leave them out.
+     */
+    public Boolean partialPatches() {
+        return partialPatches;
+    }
+
     public int logprobs() {
         return logprobs;
     }
@@ -188,6 +211,8 @@ public final class Request {
         private List<String> stop = List.of();
         private Integer maxTiles;
         private Boolean msac;
+        private Boolean splitImages;
+        private Boolean partialPatches;
         private int logprobs;
         private boolean loopGuard = true;
         private Mode mode = Mode.CHAT;
@@ -256,6 +281,16 @@ public final class Request {
 
         public Builder msac(boolean msac) {
             this.msac = msac;
+            return this;
+        }
+
+        public Builder splitImages(boolean splitImages) {
+            this.splitImages = splitImages;
+            return this;
+        }
+
+        public Builder partialPatches(boolean partialPatches) {
+            this.partialPatches = partialPatches;
             return this;
         }
 

@@ -4,6 +4,7 @@ import dev.jvlm.error.JvlmException;
 import dev.jvlm.request.Sampling;
 import java.nio.FloatBuffer;
 import java.util.Arrays;
+import java.util.List;
 
 /**
  * Chooses the next token of one answer. Not thread-safe; it remembers what it has chosen, which is what penalties look at.
@@ -20,6 +21,7 @@ public final class Sampler {
     private final int[] stopIds;
     private final int minTokens;
     private final OcrRule ocrRule;
+    private final List<Integer> bannedIds;
     private final long seed;
     private final float[] scores;
     /** Survivors by rank: the order bits of their score and their id, so that sorting longs sorts them. */
@@ -31,12 +33,14 @@ public final class Sampler {
     /**
      * @param stopIds the ids that end an answer, banned before {@code minTokens}
      * @param ocrRule the rule of H2OVL's ocr(), or null
+     * @param bannedIds ids that the model must never generate, whatever the request says
      */
-    public Sampler(Sampling sampling, int[] stopIds, int minTokens, OcrRule ocrRule, int vocabulary) {
+    public Sampler(Sampling sampling, int[] stopIds, int minTokens, OcrRule ocrRule, List<Integer> bannedIds, int vocabulary) {
         this.sampling = sampling;
         this.stopIds = stopIds.clone();
         this.minTokens = minTokens;
         this.ocrRule = ocrRule;
+        this.bannedIds = List.copyOf(bannedIds);
         this.seed = sampling.seed().orElseGet(() -> new java.util.SplittableRandom().nextLong());
         this.scores = new float[vocabulary];
         this.ranked = new long[sampling.temperature() == 0 ? 0 : vocabulary];
@@ -95,6 +99,7 @@ public final class Sampler {
             }
         }
         sampling.bannedTokens().forEach(id -> scores[id] = NONE);
+        bannedIds.forEach(id -> scores[id] = NONE);
         banNgrams(sampling.noRepeatNgram());
         if (count < minTokens) {
             for (int id : stopIds) {

@@ -23,12 +23,15 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import tools.jackson.databind.ObjectMapper;
+import tools.jackson.databind.node.ObjectNode;
 
 /** What the engine does with weights that are not what they should be. */
 class EngineLoopTest {
@@ -98,6 +101,55 @@ class EngineLoopTest {
                         .extracting(e -> ((JvlmException) e.getCause()).code())
                         .isEqualTo(JvlmException.Code.MODEL_FORMAT);
             }
+        }
+    }
+
+    /** A greedy answer must keep to it too, though the device's own choice, from which steps run ahead, knows nothing of it. */
+    @Test
+    void badWordsOfTheModelAreNeverGenerated() throws IOException {
+        Image word = Image.decode(Files.readAllBytes(NANO.resolve("samples/00_word.png")));
+        Request.Builder request = Request.builder().image(word).text("Read the text.").maxTokens(12).loopGuard(false);
+        List<Integer> free;
+        List<Integer> banned;
+        try (EngineLoop loop = open(Checkpoint.open(folder))) {
+            free = ids(loop, request.build());
+            banned = ids(loop, request.sampling(Sampling.builder().bannedTokens(Set.of(free.get(0), free.get(2))).build()).build());
+            assertThat(banned).doesNotContain(free.get(0), free.get(2)).hasSizeGreaterThan(4);
+        }
+        Path file = folder.resolve("generation_config.json");
+        ObjectNode config = (ObjectNode) new ObjectMapper().readTree(file.toFile());
+        config.putArray("bad_words_ids").add(config.arrayNode().add(free.get(0))).add(config.arrayNode().add(free.get(2)));
+        Files.write(file, new ObjectMapper().writeValueAsBytes(config));
+        try (EngineLoop loop = open(Checkpoint.open(folder))) {
+            Request greedy = request.sampling(Sampling.greedy()).build();
+            assertThat(ids(loop, greedy)).isEqualTo(banned);
+            // Beside one that begins earlier and is longer: others' steps go on.
+            Generation other = loop.prepare(Request.builder().text("abc").maxTokens(40).loopGuard(false).build(), piece -> {});
+            loop.submit(other);
+            assertThat(ids(loop, greedy)).isEqualTo(banned);
+            assertThat(other.done().join().ids()).doesNotContain(free.get(0), free.get(2));
+            // Through the sampler, whose processors know the bad words themselves.
+            assertThat(ids(loop, request.minTokens(1).build())).isEqualTo(banned);
+        }
+    }
+
+    private static List<Integer> ids(EngineLoop loop, Request request) {
+        Generation g = loop.prepare(request, piece -> {});
+        loop.submit(g);
+        return g.done().join().ids();
+    }
+
+    @Test
+    void aCompletionHasNothingAroundItsParts() {
+        try (EngineLoop loop = open(Checkpoint.open(folder))) {
+            Request.Builder request = Request.builder().text("Read the text.").maxTokens(4);
+            Generation chat = loop.prepare(request.build(), piece -> {});
+            Generation completion = loop.prepare(request.mode(Request.Mode.COMPLETION).build(), piece -> {});
+            assertThat(completion.sequence.prompt).isEqualTo(Checkpoint.open(folder).tokenizer().encode("Read the text."));
+            assertThat(chat.sequence.prompt.length).isGreaterThan(completion.sequence.prompt.length);
+            loop.submit(completion);
+            assertThat(completion.done().join().usage().completionTokens()).isPositive();
+            assertThatThrownBy(() -> loop.prepare(request.splitImages(true).build(), piece -> {})).hasMessageContaining("splitImages");
         }
     }
 

@@ -1,8 +1,8 @@
 package dev.jvlm.engine;
 
+import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.ModelSpec;
-import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
 
@@ -79,12 +79,11 @@ public final class Forward implements AutoCloseable {
         engine.close();
     }
 
-    /** Pictures to vision rows: tiles (count, size, size, 3) from the buffer's start on. */
-    public void encode(ByteBuffer tiles, int count, int size, int rowsPerTile) {
-        for (int first = 0; first < count; first += limits.encodeTiles()) {
-            int n = Math.min(limits.encodeTiles(), count - first);
-            int bytes = size * size * 3;
-            engine.encode(tiles.slice(first * bytes, n * bytes), n, Engine.tileShapes(n, spec.vision()), first * rowsPerTile);
+    /** Pictures to vision rows. */
+    public void encode(Tiles tiles, int rowsPerTile) {
+        for (int first = 0; first < tiles.count(); first += limits.encodeTiles()) {
+            int n = Math.min(limits.encodeTiles(), tiles.count() - first);
+            engine.encode(tiles.rgb(first, n), n, tiles.shape(first, n), first * rowsPerTile);
         }
     }
 

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import tools.jackson.databind.JsonNode;
@@ -15,17 +16,21 @@ class GridTilerTest {
     private static final JsonNode GOLDEN = new ObjectMapper()
             .readTree(Path.of(System.getProperty("jvlm.root"), "tests/goldens/tiles/tiles.json").toFile());
 
-    private final GridTiler tiler = new GridTiler(448);
+    private static GridTiler tiler(int maxTiles, boolean msac) {
+        return new GridTiler(448, 14, 1, maxTiles, true, msac);
+    }
 
     @Test
     void gridsAreThoseOfTheReferenceCode() {
         List<String> wrong = new ArrayList<>();
         JsonNode cases = GOLDEN.get("grid");
         for (JsonNode c : cases) {
-            Grid grid = tiler.choose(c.get(0).asInt(), c.get(1).asInt(), 1, c.get(2).asInt());
-            if (grid.columns() != c.get(3).asInt()
-                    || grid.rows() != c.get(4).asInt()
-                    || tiler.count(c.get(0).asInt(), c.get(1).asInt(), 1, c.get(2).asInt(), true, false) != c.get(5).asInt()) {
+            GridTiler tiler = tiler(c.get(2).asInt(), false);
+            Size size = new Size(c.get(0).asInt(), c.get(1).asInt());
+            Grid grid = tiler.choose(size.width(), size.height());
+            List<TileShape> tiles = tiler.plan(List.of(size)).get(0);
+            if (!grid.equals(new Grid(c.get(3).asInt(), c.get(4).asInt()))
+                    || !tiles.equals(Collections.nCopies(c.get(5).asInt(), new TileShape(448, 448, 32, 32)))) {
                 wrong.add(c + " got " + grid);
             }
         }
@@ -40,10 +45,10 @@ class GridTilerTest {
         for (JsonNode c : cases) {
             int width = c.get(0).asInt();
             int height = c.get(1).asInt();
-            int maxTiles = c.get(2).asInt();
-            Grid coarse = tiler.choose(width, height, 1, maxTiles);
-            Grid fine = tiler.chooseFine(width, height, coarse, maxTiles);
-            int tiles = tiler.count(width, height, 1, maxTiles, true, true);
+            GridTiler tiler = tiler(c.get(2).asInt(), true);
+            Grid coarse = tiler.choose(width, height);
+            Grid fine = tiler.chooseFine(width, height, coarse);
+            int tiles = tiler.plan(List.of(new Size(width, height))).get(0).size();
             if (!coarse.equals(new Grid(c.get(3).asInt(), c.get(4).asInt()))
                     || !fine.equals(new Grid(c.get(5).asInt(), c.get(6).asInt()))
                     || tiles != c.get(7).asInt()) {
@@ -56,19 +61,19 @@ class GridTilerTest {
 
     @Test
     void areaDecidesBetweenGridsOfOneRatio() {
-        assertThat(tiler.choose(633, 633, 1, 6)).isEqualTo(new Grid(1, 1));
-        assertThat(tiler.choose(634, 634, 1, 6)).isEqualTo(new Grid(2, 2));
+        assertThat(tiler(6, false).choose(633, 633)).isEqualTo(new Grid(1, 1));
+        assertThat(tiler(6, false).choose(634, 634)).isEqualTo(new Grid(2, 2));
     }
 
     @Test
     void f05_extremeStripsDoNotOverflow() {
-        assertThat(tiler.choose(60_000, 1, 1, 6)).isEqualTo(new Grid(6, 1));
-        assertThat(tiler.choose(1, 60_000, 1, 6)).isEqualTo(new Grid(1, 6));
-        assertThat(tiler.choose(50_000, 50_000, 1, 6)).isEqualTo(new Grid(2, 2));
+        assertThat(tiler(6, false).choose(60_000, 1)).isEqualTo(new Grid(6, 1));
+        assertThat(tiler(6, false).choose(1, 60_000)).isEqualTo(new Grid(1, 6));
+        assertThat(tiler(6, false).choose(50_000, 50_000)).isEqualTo(new Grid(2, 2));
     }
 
     @Test
     void emptyPictureIsRefused() {
-        assertThatThrownBy(() -> tiler.choose(0, 5, 1, 6)).hasMessageContaining("at least one pixel");
+        assertThatThrownBy(() -> tiler(6, false).choose(0, 5)).hasMessageContaining("at least one pixel");
     }
 }

@@ -115,7 +115,8 @@ class ImageFaultsTest {
     @Test
     void f04_onePixel() {
         Image image = Image.decode(png(1, 1, 8, 2, new byte[] {0, 10, 20, 30}));
-        Tiles tiles = new GridTiler(448).cut(image, 1, 6, true, true, NativeResizer.INSTANCE);
+        GridTiler tiler = new GridTiler(448, 14, 1, 6, true, true);
+        Tiles tiles = tiler.cut(image, tiler.plan(List.of(image.size())).get(0), NativeResizer.INSTANCE);
         assertThat(tiles.count()).isEqualTo(5);
         for (int i = 0; i < tiles.rgb().capacity(); i++) {
             assertThat(tiles.rgb().get(i)).isEqualTo((byte) (10 + 10 * (i % 3)));
@@ -124,17 +125,17 @@ class ImageFaultsTest {
 
     @Test
     void f05_absurdAspectRatios() {
-        GridTiler tiler = new GridTiler(448);
-        for (int[] size : new int[][] {{1, 60_000}, {60_000, 1}, {3, 30_001}, {Integer.MAX_VALUE, 1}}) {
-            assertThatThrownBy(() -> tiler.count(size[0], size[1], 1, 6, true, false))
-                    .isInstanceOf(JvlmException.class)
-                    .hasMessageContaining("one side may be at most 10000 times the other");
+        GridTiler grid = new GridTiler(448, 14, 1, 6, true, false);
+        for (Tiler tiler : List.of(grid, new AspectTiler(980, 378, 14, false, true))) {
+            for (int[] size : new int[][] {{1, 60_000}, {60_000, 1}, {3, 30_001}, {Integer.MAX_VALUE, 1}}) {
+                assertThatThrownBy(() -> tiler.plan(List.of(new Size(size[0], size[1]))))
+                        .isInstanceOf(JvlmException.class)
+                        .hasMessageContaining("one side may be at most 10000 times the other");
+            }
         }
-        Image strip = Image.of(1, 60_000, new byte[180_000]);
-        assertThatThrownBy(() -> tiler.cut(strip, 1, 6, true, false, NativeResizer.INSTANCE)).isInstanceOf(JvlmException.class);
-        assertThat(tiler.count(3, 30_000, 1, 6, true, false)).isEqualTo(7);
+        assertThat(grid.plan(List.of(new Size(3, 30_000))).get(0)).hasSize(7);
         // 64-bit arithmetic: 10,000 times the shorter side is more than an int holds.
-        assertThat(tiler.count(2_000_000_000, 1_900_000_000, 1, 6, true, false)).isEqualTo(5);
+        assertThat(grid.plan(List.of(new Size(2_000_000_000, 1_900_000_000))).get(0)).hasSize(5);
     }
 
     @Test

@@ -73,7 +73,7 @@ public final class AdapterVectors {
             PeftFolder.Tensor magnitude = trained.get("base_model.model." + module + ".lora_magnitude_vector");
             layers.add(new Layer(
                     module,
-                    new Checkpoint(blueprint, null, manifest, List.of(), "", List.of(), ""),
+                    new Checkpoint(blueprint, null, manifest, List.of(), List.of(), "", List.of(), ""),
                     w.rows(),
                     w.columns(),
                     recorded.get("merged." + module + ".weight").values(),

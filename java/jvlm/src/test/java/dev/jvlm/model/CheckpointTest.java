@@ -39,7 +39,7 @@ class CheckpointTest {
     void copyOfTheBundledModel() throws IOException {
         folder = Files.createDirectory(root.resolve("model"));
         for (String name : List.of("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                "added_tokens.json", "model.safetensors", "jvlm.json")) {
+                "added_tokens.json", "preprocessor_config.json", "model.safetensors", "jvlm.json")) {
             Files.copy(NANO.resolve(name), folder.resolve(name));
         }
     }

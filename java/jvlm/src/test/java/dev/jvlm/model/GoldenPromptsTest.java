@@ -31,7 +31,7 @@ class GoldenPromptsTest {
 
     @ParameterizedTest
     @CsvSource({"h2ovl-0.8b, 82, 8", "h2ovl-2b, 59, 11", "internvl-chat-v1-5, 53, 9", "mini-internvl-2b-v1-5, 55, 3",
-        "mini-internvl-4b-v1-5, 53, 4"})
+        "mini-internvl-4b-v1-5, 53, 4", "idefics2, 99, 13"})
     void promptsTokensAndTextAreTheReferences(String family, int tensors, int cases) {
         Path golden = ROOT.resolve("tests/goldens").resolve(family);
         Checkpoint checkpoint = Checkpoint.open(SeededWeights.build(golden, folder));
@@ -50,16 +50,18 @@ class GoldenPromptsTest {
         }
         assertThat(expected.path("cases").size()).isEqualTo(cases);
         for (JsonNode c : expected.path("cases")) {
-            String system = c.path("system").isNull() ? null : c.path("system").asString();
-            int[] rows = Arrays.stream(ints(c.path("tiles"))).map(t -> t * checkpoint.blueprint().spec().rowsPerTile()).toArray();
+            int perTile = checkpoint.blueprint().spec().rowsPerTile();
+            int[] rows = c.has("tiles")
+                    ? Arrays.stream(ints(c.path("tiles"))).map(t -> t * perTile).toArray()
+                    : GoldenCase.pictures(c).stream().mapToInt(file -> (c.path("split").asBoolean() ? 5 : 1) * perTile).toArray();
             GoldenCase conversation = GoldenCase.of(c, Collections.nCopies(rows.length, PICTURE));
-            Prompt prompt = checkpoint.prompt(system, conversation.history(), conversation.question(), rows, 8192);
+            Prompt prompt = conversation.prompt(c, checkpoint, rows);
 
-            String as = family + " " + c.path("question");
-            assertThat(prompt.ids()).as(as).isEqualTo(unrolled(c.path("ids_rle"))).hasSize(c.path("length").asInt());
-            assertThat(sha256(prompt.ids())).as(as).isEqualTo(c.path("ids_sha256").asString());
+            String as = family + " " + c.path("prompt");
+            assertThat(prompt.ids()).as(as).isEqualTo(GoldenCase.ids(c)).hasSize(c.path("length").asInt());
+            assertThat(sha256(prompt.ids())).as(as).isEqualTo(c.path("ids_sha256").asString(sha256(GoldenCase.ids(c))));
             assertThat(prompt.rows()).as(as).isEqualTo(Arrays.stream(rows).sum());
-            assertVisionRowsCountUp(prompt, checkpoint.tokenizer().addedId("<IMG_CONTEXT>"));
+            assertVisionRowsCountUp(prompt, checkpoint.tokenizer().addedId(checkpoint.blueprint().template().picture().row()));
 
             int[] greedy = ints(c.path("greedy_ids"));
             assertThat(checkpoint.tokenizer().decode(greedy)).as(as).isEqualTo(c.path("greedy_text").asString());
@@ -72,7 +74,7 @@ class GoldenPromptsTest {
         Checkpoint checkpoint = Checkpoint.open(nano);
         assertThat(checkpoint.notes()).isEmpty();
         assertThat(checkpoint.blueprint().parameters()).isEqualTo(2_625_984);
-        assertThat(checkpoint.blueprint().tiling()).isEqualTo(new Tiling(56, 1, 12, true, false));
+        assertThat(checkpoint.blueprint().tiling()).isEqualTo(new Tiling.Grid(56, 1, 12, true, false));
         assertThat(checkpoint.ocrQuestion()).isEqualTo("Read the text.");
         assertThat(checkpoint.stopIds()).containsExactly(98);
         JsonNode samples = JSON.readTree(nano.resolve("samples/samples.json").toFile()).path("samples");

@@ -55,7 +55,7 @@ class H2ovlTest {
         assertThat(Math.round(blueprint.parameters() / 1e6)).isEqualTo(millions);
         assertThat(blueprint.notes()).isEmpty();
         assertThat(blueprint.spec().rowsPerTile()).isEqualTo(256);
-        assertThat(blueprint.tiling()).isEqualTo(new Tiling(448, 1, 6, true, model.equals("2b")));
+        assertThat(blueprint.tiling()).isEqualTo(new Tiling.Grid(448, 1, 6, true, model.equals("2b")));
         assertThat(blueprint.ocrQuestion()).isEqualTo("Read the text and provide word by word ocr for the document.");
         ModelSpec.Decoder decoder = blueprint.spec().decoder();
         assertThat(List.of(decoder.hidden(), decoder.headSize(), decoder.layers(), decoder.window(), decoder.context()))
@@ -103,6 +103,7 @@ class H2ovlTest {
                         vision.activation gelu
                         vision.mean 0.485 0.456 0.406
                         vision.std 0.229 0.224 0.225
+                        connector.kind pixel_shuffle
                         connector.eps 1.0E-5
                         decoder.hidden 1536
                         decoder.heads 16
@@ -148,9 +149,9 @@ class H2ovlTest {
     void missingKeysHaveThePublishedClassesDefaults() {
         assertThat(Families.read(with("800m", "llm_config.num_key_value_heads", "missing")).spec().decoder().kvHeads()).isEqualTo(16);
         assertThat(Families.read(with("800m", "llm_config.rope_theta", "missing")).spec().decoder().ropeTheta()).isEqualTo(10_000);
-        assertThat(Families.read(with("800m", "use_msac", "missing")).tiling().msac()).isFalse();
+        assertThat(Families.read(with("2b", "use_msac", "missing")).tiling()).isEqualTo(new Tiling.Grid(448, 1, 6, true, false));
         assertThat(Families.read(with("800m", "vision_config.qkv_bias", "missing")).weights()).hasSize(493 - 24);
-        assertThat(Families.read(with("800m", "force_image_size", "null")).tiling().tileSize()).isEqualTo(448);
+        assertThat(Families.read(with("800m", "force_image_size", "null")).tiling()).isEqualTo(new Tiling.Grid(448, 1, 6, true, false));
     }
 
     @ParameterizedTest

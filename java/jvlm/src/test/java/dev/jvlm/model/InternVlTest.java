@@ -64,7 +64,7 @@ class InternVlTest {
         assertThat(blueprint.weights().stream().map(Weight::name).distinct()).hasSize(tensors);
         assertThat(Math.round(blueprint.parameters() / 1e6)).isEqualTo(millions);
         assertThat(blueprint.notes()).isEmpty();
-        assertThat(blueprint.tiling()).isEqualTo(new Tiling(448, 1, 12, true, false));
+        assertThat(blueprint.tiling()).isEqualTo(new Tiling.Grid(448, 1, 12, true, false));
         assertThat(blueprint.spec().rowsPerTile()).isEqualTo(256);
         ModelSpec.Vision vision = blueprint.spec().vision();
         assertThat(List.of(vision.hidden(), vision.headSize(), vision.layers())).isEqualTo(List.of(visionHidden, visionHeadSize, visionLayers));

@@ -136,6 +136,8 @@ class RequestTest {
     @Test
     void f44_contradictionsNameBothOptions() {
         sampling(b -> b.allowedTokens(Set.of(1)).bannedTokens(Set.of(2)), "allowedTokens", "bannedTokens");
+        request(b -> b.mode(Request.Mode.COMPLETION).system("Be brief."), "COMPLETION", "system prompt", "parts");
+        request(b -> b.mode(Request.Mode.COMPLETION).history(List.of(new Turn(List.of(Part.text("q")), "a"))), "COMPLETION", "history");
     }
 
     @Test

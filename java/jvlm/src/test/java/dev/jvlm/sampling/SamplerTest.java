@@ -20,7 +20,7 @@ class SamplerTest {
     private static final int[] NO_STOPS = {};
 
     private static Sampler sampler(Sampling sampling, int vocabulary) {
-        return new Sampler(sampling, NO_STOPS, 0, null, vocabulary);
+        return new Sampler(sampling, NO_STOPS, 0, null, List.of(), vocabulary);
     }
 
     private static FloatBuffer logits(float... values) {
@@ -172,9 +172,17 @@ class SamplerTest {
 
     @Test
     void stopIdsAreBannedBeforeTheLeastLength() {
-        Sampler sampler = new Sampler(Sampling.greedy(), new int[] {2}, 2, null, 3);
+        Sampler sampler = new Sampler(Sampling.greedy(), new int[] {2}, 2, null, List.of(), 3);
         FloatBuffer row = logits(0, 1, 5);
         assertThat(new int[] {sampler.next(row), sampler.next(row), sampler.next(row)}).containsExactly(1, 1, 2);
+    }
+
+    @Test
+    void whatTheModelMustNeverSayIsBannedWhateverTheRequestSays() {
+        for (Sampling sampling : List.of(Sampling.greedy(), sampling().seed(1).build(), sampling().seed(2).allowedTokens(Set.of(1, 2)).build())) {
+            Sampler sampler = new Sampler(sampling, NO_STOPS, 0, null, List.of(2, 0), 3);
+            assertThat(new int[] {sampler.next(logits(9, 1, 50)), sampler.next(logits(9, 1, 50))}).containsExactly(1, 1);
+        }
     }
 
     /** By brute force: no n-gram occurs twice in what comes out. */

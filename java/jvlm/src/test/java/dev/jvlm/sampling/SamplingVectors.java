@@ -5,6 +5,7 @@ import dev.jvlm.text.Tokenizer;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
@@ -52,7 +53,7 @@ public final class SamplingVectors {
             }
             Sampling sampling = b.build();
             double stretch = Math.max(sampling.repetitionPenalty(), 1 / sampling.repetitionPenalty()) / sampling.temperature();
-            Sampler sampler = new Sampler(sampling, new int[0], 0, null, vocabulary);
+            Sampler sampler = new Sampler(sampling, new int[0], 0, null, List.of(), vocabulary);
             sampler.remember(c.path("previous").valueStream().mapToInt(JsonNode::asInt).toArray());
             int kept = sampler.survivors(FloatBuffer.wrap(row));
             String as = c.path("spec") + " over " + vocabulary;
@@ -106,11 +107,11 @@ public final class SamplingVectors {
             // Those that are not suppressed must follow each other as before, ahead of all others.
             int[] suppressed = ints(c.path("suppressed"));
             int[] left = IntStream.of(best).filter(id -> IntStream.of(suppressed).noneMatch(s -> s == id)).toArray();
-            Sampler sampler = new Sampler(Sampling.builder().temperature(1).build(), new int[0], 0, rule, row.length);
+            Sampler sampler = new Sampler(Sampling.builder().temperature(1).build(), new int[0], 0, rule, List.of(), row.length);
             sampler.remember(ints(c.path("generated")));
             sampler.survivors(FloatBuffer.wrap(row));
             int[] ranked = IntStream.range(0, left.length).map(sampler::id).toArray();
-            Sampler greedy = new Sampler(Sampling.greedy(), new int[0], 0, rule, row.length);
+            Sampler greedy = new Sampler(Sampling.greedy(), new int[0], 0, rule, List.of(), row.length);
             greedy.remember(ints(c.path("generated")));
             int chosen = greedy.next(FloatBuffer.wrap(row));
             if (!Arrays.equals(ranked, left) || left.length > 0 && chosen != left[0]) {

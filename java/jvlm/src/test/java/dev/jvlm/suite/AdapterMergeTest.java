@@ -153,7 +153,7 @@ class AdapterMergeTest {
             pieces.add(new Manifest.Piece(TABLE, 0, m.length, COLUMNS, "F32", file.toString(), behindM));
             Manifest.Update update = new Manifest.Update(TABLE, 0, RANK, 1.5, file.toString(), new Manifest.Numbers("F32", 0),
                     new Manifest.Numbers("F32", behindA), dora ? new Manifest.Numbers("F32", behindB) : null);
-            return new Checkpoint(blueprint, null, new Manifest(pieces, List.of(update)), List.of(), "", List.of(), "");
+            return new Checkpoint(blueprint, null, new Manifest(pieces, List.of(update)), List.of(), List.of(), "", List.of(), "");
         }
     }
 
@@ -212,7 +212,7 @@ class AdapterMergeTest {
         Manifest.Update u = checkpoint.manifest().updates().get(0);
         Manifest.Update shifted = new Manifest.Update(u.target(), 1, u.rank(), u.scale(), u.file(), u.a(), u.b(), null);
         for (List<Manifest.Update> updates : List.of(List.of(shifted), List.of(u, u))) {
-            Checkpoint wrong = new Checkpoint(checkpoint.blueprint(), null, new Manifest(checkpoint.manifest().pieces(), updates), List.of(), "",
+            Checkpoint wrong = new Checkpoint(checkpoint.blueprint(), null, new Manifest(checkpoint.manifest().pieces(), updates), List.of(), List.of(), "",
                     List.of(), "");
             assertThatThrownBy(() -> Forward.open(wrong, "cpu", "float32", 8, 0).close())
                     .isInstanceOf(JvlmException.class)

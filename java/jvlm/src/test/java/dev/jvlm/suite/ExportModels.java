@@ -95,11 +95,11 @@ public final class ExportModels {
 
     private static void one(StringBuilder text, FamilyGoldens.Ready ready, double bound, Path to) throws IOException {
         Forced c = ready.forced();
+        int size = c.tiles().shapes().isEmpty() ? 0 : c.tiles().shapes().get(0).height(); // Square, all of one size.
         text.append(String.format(Locale.ROOT, "case %s tiles %d size %d rows_per_tile %d bound %.6g%n",
-                ready.as().replace(' ', '-'), c.count(), c.tileSize(), c.rowsPerTile(), bound + 0.5e-5));
-        int bytes = 3 * c.tileSize() * c.tileSize();
-        for (int t = 0; t < c.count(); t++) {
-            ByteBuffer tile = c.tiles().slice(t * bytes, bytes);
+                ready.as().replace(' ', '-'), c.tiles().count(), size, c.rowsPerTile(), bound + 0.5e-5));
+        for (int t = 0; t < c.tiles().count(); t++) {
+            ByteBuffer tile = c.tiles().rgb(t, 1);
             String file = "tiles/" + GoldenCase.sha256(tile.duplicate()).substring(0, 12) + ".rgb";
             Files.createDirectories(to.resolve("tiles"));
             Files.write(to.resolve(file), packed(tile));

@@ -1,18 +1,18 @@
 package dev.jvlm.suite;
 
 import static dev.jvlm.suite.GoldenCase.ints;
-import static dev.jvlm.suite.GoldenCase.unrolled;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.Forward;
 import dev.jvlm.engine.NativeResizer;
 import dev.jvlm.image.Decoding;
-import dev.jvlm.image.GridTiler;
 import dev.jvlm.image.Image;
+import dev.jvlm.image.TileShape;
+import dev.jvlm.image.Tiler;
 import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Checkpoint;
+import dev.jvlm.model.ModelSpec;
 import dev.jvlm.model.Prompt;
-import dev.jvlm.model.Tiling;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
@@ -22,6 +22,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.IntStream;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
 
@@ -97,63 +98,74 @@ final class FamilyGoldens {
     }
 
     Ready prepare(String as, JsonNode c) throws IOException {
-        Tiling tiling = checkpoint.blueprint().tiling();
-        GridTiler tiler = new GridTiler(tiling.tileSize());
+        List<String> files = GoldenCase.pictures(c);
         List<Image> pictures = new ArrayList<>();
-        List<Tiles> tiles = new ArrayList<>();
-        for (JsonNode file : c.path("images")) {
-            Image picture = Image.decode(Files.readAllBytes(images.resolve(file.asString())), Decoding.REFERENCE);
-            pictures.add(picture);
-            tiles.add(tiler.cut(picture, tiling.minTiles(), c.path("max_tiles").asInt(), tiling.thumbnail(), c.path("msac").asBoolean(),
-                    NativeResizer.INSTANCE));
+        for (String file : files) {
+            pictures.add(Image.decode(Files.readAllBytes(images.resolve(file)), Decoding.REFERENCE));
+        }
+        Tiler tiler = GoldenCase.tiler(c, checkpoint);
+        List<List<TileShape>> shapes = tiler.plan(pictures.stream().map(Image::size).toList());
+        List<TileShape> allShapes = shapes.stream().flatMap(List::stream).toList();
+        ByteBuffer all = ByteBuffer.allocateDirect(allShapes.stream().mapToInt(s -> (int) s.bytes()).sum());
+        List<String> digests = new ArrayList<>();
+        for (int i = 0; i < pictures.size(); i++) {
+            Tiles tiles = tiler.cut(pictures.get(i), shapes.get(i), NativeResizer.INSTANCE);
+            for (int t = 0; t < tiles.count(); t++) {
+                digests.add(GoldenCase.sha256(tiles.rgb(t, 1)));
+                String expected = c.has("pixels_sha256")
+                        ? c.path("pixels_sha256").path(digests.size() - 1).asString("none")
+                        : c.path("tiles_sha256").path(i).path(t).asString("none");
+                differences.same(as + " picture " + i + " (" + files.get(i) + ") tile " + t, digests.get(digests.size() - 1), expected);
+            }
+            all.put(tiles.rgb());
+        }
+        if (c.has("pixels_sha256")) {
+            differences.sameIds(as + " heights and widths", allShapes.stream().flatMapToInt(s -> IntStream.of(s.height(), s.width())).toArray(),
+                    pairs(c.path("valid_hw")));
+            differences.sameIds(as + " rows and columns", allShapes.stream().flatMapToInt(s -> IntStream.of(s.rows(), s.columns())).toArray(),
+                    pairs(c.path("patch_valid")));
+        } else {
+            differences.sameIds(as + " tiles of each picture", shapes.stream().mapToInt(List::size).toArray(), ints(c.path("tiles")));
         }
         int perTile = checkpoint.blueprint().spec().rowsPerTile();
-        int[] expected = ints(c.path("tiles"));
-        differences.sameIds(as + " tiles of each picture", tiles.stream().mapToInt(Tiles::count).toArray(), expected);
-        int count = tiles.stream().mapToInt(Tiles::count).sum();
-        ByteBuffer all = ByteBuffer.allocateDirect(count * 3 * tiling.tileSize() * tiling.tileSize());
-        for (int i = 0; i < tiles.size(); i++) {
-            ByteBuffer rgb = tiles.get(i).rgb();
-            int bytes = rgb.capacity() / tiles.get(i).count();
-            for (int t = 0; t < tiles.get(i).count(); t++) {
-                differences.same(as + " picture " + i + " (" + c.path("images").get(i).asString() + ") tile " + t,
-                        GoldenCase.sha256(rgb.slice(t * bytes, bytes)), c.path("tiles_sha256").path(i).path(t).asString("none"));
-            }
-            all.put(rgb.duplicate().clear());
-        }
         GoldenCase conversation = GoldenCase.of(c, pictures);
-        JsonNode system = c.path("system");
-        int[] rows = tiles.stream().mapToInt(t -> t.count() * perTile).toArray();
-        Prompt prompt = checkpoint.prompt(
-                system.isNull() ? null : system.asString(), conversation.history(), conversation.question(), rows,
-                checkpoint.blueprint().spec().decoder().context());
-        differences.sameIds(as + " prompt", prompt.ids(), unrolled(c.path("ids_rle")));
+        int[] rows = shapes.stream().mapToInt(s -> s.size() * perTile).toArray();
+        Prompt prompt = conversation.prompt(c, checkpoint, rows);
+        differences.sameIds(as + " prompt", prompt.ids(), GoldenCase.ids(c));
         differences.same(as + " prompt's length", prompt.ids().length, c.path("length").asInt());
-        differences.same(as + " prompt's digest", GoldenCase.sha256(prompt.ids()), c.path("ids_sha256").asString());
-        return new Ready(as, c, new Forced(prompt, all.clear(), count, tiling.tileSize(), perTile, ints(c.path("greedy_ids"))));
+        if (c.has("ids_sha256")) {
+            differences.same(as + " prompt's digest", GoldenCase.sha256(prompt.ids()), c.path("ids_sha256").asString());
+        }
+        return new Ready(as, c, new Forced(prompt, new Tiles(all.clear(), allShapes), perTile, ints(c.path("greedy_ids"))));
+    }
+
+    private static int[] pairs(JsonNode list) {
+        return list.valueStream().flatMapToInt(pair -> Arrays.stream(ints(pair))).toArray();
     }
 
     private void connectorSamples(Ready c, float[] connector) {
         int perTile = c.forced.rowsPerTile();
-        int count = c.forced.count();
-        int second = Math.min(perTile / 2 + 3, perTile - 1);
+        int count = c.forced.tiles().count();
+        int[] rows = checkpoint.blueprint().spec().connector() instanceof ModelSpec.Perceiver
+                ? new int[] {0, 31, 63}
+                : new int[] {0, Math.min(perTile / 2 + 3, perTile - 1)};
         JsonNode samples = c.json.path("connector_samples");
         int width = checkpoint.blueprint().spec().decoder().hidden();
-        float[] got = new float[2 * count * 6];
+        float[] got = new float[rows.length * count * 6];
         float[] expected = new float[got.length];
-        if (samples.size() != 2 * count) {
-            differences.add(c.as + " connector_samples", samples.size() + " recorded, " + 2 * count + " needed");
+        if (samples.size() != rows.length * count) {
+            differences.add(c.as + " connector_samples", samples.size() + " recorded, " + rows.length * count + " needed");
             return;
         }
         for (int i = 0; i < samples.size(); i++) {
-            int row = i / 2 * perTile + (i % 2 == 0 ? 0 : second);
+            int row = i / rows.length * perTile + rows[i % rows.length];
             for (int k = 0; k < 6; k++) {
                 got[6 * i + k] = connector[row * width + k];
                 expected[6 * i + k] = samples.get(i).get(k).floatValue();
             }
         }
         differences.near("connector_samples", c.as + " connector_samples", got, expected, FLOAT32 * largest(connector) + PRINTED,
-                i -> "tile " + i / 12 + " row " + (i / 6 % 2 == 0 ? 0 : second) + " column " + i % 6);
+                i -> "tile " + i / 6 / rows.length + " row " + rows[i / 6 % rows.length] + " column " + i % 6);
     }
 
     private void activations(Forward forward) {

@@ -2,10 +2,10 @@ package dev.jvlm.suite;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.Forward;
+import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Prompt;
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -15,10 +15,10 @@ import java.util.List;
 /**
  * A prompt and the answer that was recorded for it: its ids are fed one by one, whatever the engine would have chosen.
  *
- * @param tiles of all pictures, (count, tileSize, tileSize, 3) bytes
+ * @param tiles of all pictures
  * @param ids the answer
  */
-record Forced(Prompt prompt, ByteBuffer tiles, int count, int tileSize, int rowsPerTile, int[] ids) {
+record Forced(Prompt prompt, Tiles tiles, int rowsPerTile, int[] ids) {
     /** Disturbed runs that a bound is taken from, and how many standard deviations it is. */
     private static final int DRAWS = 3;
 
@@ -93,7 +93,7 @@ record Forced(Prompt prompt, ByteBuffer tiles, int count, int tileSize, int rows
 
     /** Of the prompt and of the pictures' patches, each of which passes about half of the weights. */
     private long tokens() {
-        return (prompt.ids().length + ids.length + 4L * count * rowsPerTile) / 2;
+        return (prompt.ids().length + ids.length + tiles.shapes().stream().mapToLong(s -> s.rows() * s.columns()).sum()) / 2;
     }
 
     private static List<float[][]> logits(Checkpoint checkpoint, String device, Precision precision, List<Forced> cases) {
@@ -106,9 +106,7 @@ record Forced(Prompt prompt, ByteBuffer tiles, int count, int tileSize, int rows
 
     /** The logits of every step, and of one more. */
     float[][] logits(Forward forward, Runnable afterPrompt) {
-        if (count > 0) {
-            forward.encode(tiles, count, tileSize, rowsPerTile);
-        }
+        forward.encode(tiles, rowsPerTile);
         float[][] logits = new float[ids.length + 1][];
         logits[0] = forward.prompt(prompt.ids(), prompt.visionRow());
         afterPrompt.run();

@@ -107,7 +107,8 @@ final class FormatNoise {
                 }
             }
         }
-        return new Checkpoint(c.blueprint(), c.tokenizer(), new Manifest(pieces), c.stopIds(), c.ocrQuestion(), c.notes(), c.fingerprint());
+        return new Checkpoint(c.blueprint(), c.tokenizer(), new Manifest(pieces), c.stopIds(), c.bannedIds(), c.ocrQuestion(), c.notes(),
+                c.fingerprint());
     }
 
     private static double[] factors(int count, int roundings, Random random) {

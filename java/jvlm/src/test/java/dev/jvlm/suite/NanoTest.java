@@ -6,13 +6,14 @@ import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.Forward;
 import dev.jvlm.engine.NativeResizer;
 import dev.jvlm.image.Decoding;
-import dev.jvlm.image.GridTiler;
 import dev.jvlm.image.Image;
+import dev.jvlm.image.Tiler;
 import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Prompt;
 import dev.jvlm.model.Tiling;
 import dev.jvlm.request.Part;
+import dev.jvlm.request.Request;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -109,14 +110,14 @@ class NanoTest {
     private static Forced prepare(Checkpoint checkpoint, JsonNode sample) throws IOException {
         Tiling tiling = checkpoint.blueprint().tiling();
         Image image = Image.decode(Files.readAllBytes(NANO.resolve("samples").resolve(sample.path("file").asString())), Decoding.REFERENCE);
-        Tiles tiles = new GridTiler(tiling.tileSize())
-                .cut(image, tiling.minTiles(), tiling.maxTiles(), tiling.thumbnail(), tiling.msac(), NativeResizer.INSTANCE);
+        Tiler tiler = tiling.tiler(Request.of(Part.image(image)), 1, checkpoint.blueprint().spec().vision().patch());
+        Tiles tiles = tiler.cut(image, tiler.plan(List.of(image.size())).get(0), NativeResizer.INSTANCE);
         assertThat(tiles.count()).isEqualTo(sample.path("tiles").asInt());
         int rows = checkpoint.blueprint().spec().rowsPerTile();
         Prompt prompt = checkpoint.prompt(null, List.of(), List.of(Part.image(image), Part.text(checkpoint.ocrQuestion())),
                 new int[] {tiles.count() * rows}, checkpoint.blueprint().spec().decoder().context());
         assertThat(prompt.ids()).isEqualTo(GoldenCase.unrolled(sample.path("prompt_ids_rle")));
-        return new Forced(prompt, tiles.rgb(), tiles.count(), tiles.size(), rows, GoldenCase.ints(sample.path("greedy_ids")));
+        return new Forced(prompt, tiles, rows, GoldenCase.ints(sample.path("greedy_ids")));
     }
 
     private static int[] greedy(Forward forward, Checkpoint checkpoint, Forced c) {
