@@ -5,7 +5,8 @@
 // start at byte `offset` of `file`. Pieces cover a target exactly. A vector is a target of n rows and one column.
 // A file "seed:N" stands for seeded pseudo-random weights of the size that a trained model would have (benchmarks).
 //
-// An adapter's part in a piece, behind the line of that:  adapter  target  first_row  rank  scale  file  dtype  offset  dtype  offset [dtype  offset]
+// An adapter's part in a piece, somewhere behind the piece's own line:
+//   adapter  target  first_row  rank  scale  file  dtype  offset  dtype  offset  [dtype  offset]
 // With A (rank, cols) and B (rank numbers for each of the piece's rows), at the first and the second offset, the piece becomes
 // V = W + scale * B * A (LoRA); with magnitudes m, one a row, at the third, row o becomes m[o] * V[o] / ||V[o]|| (DoRA). Biases stay.
 //

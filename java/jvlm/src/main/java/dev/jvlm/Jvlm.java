@@ -74,8 +74,8 @@ public final class Jvlm implements AutoCloseable {
     /**
      * Opens a model folder as it was published: {@code config.json}, the tokenizer's files, safetensors.
      *
-     * @throws JvlmException MODEL_FORMAT or MODEL_UNSUPPORTED naming the file and field, of the model or of the adapter; CAPACITY if the model does not fit into the
-     *     memory; DEVICE if the device cannot be had; REQUEST if an option contradicts the model
+     * @throws JvlmException MODEL_FORMAT or MODEL_UNSUPPORTED naming the file and field, of the model or of the adapter; CAPACITY if the
+     *     model does not fit into the memory; DEVICE if the device cannot be had; REQUEST if an option contradicts the model
      */
     public static Jvlm open(Path folder, Options options) {
         return new Jvlm(Checkpoint.open(folder, options.adapter()), options);

@@ -11,7 +11,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.TreeSet;
-import tools.jackson.databind.JsonNode;
 
 /**
  * A LoRA, rsLoRA or DoRA adapter as PEFT saves it: {@code adapter_config.json} and {@code adapter_model.safetensors}, checked against
