@@ -265,6 +265,7 @@ inline void dense_attention(Pair& p) {
   dense(p, {64}, {1025}, 4, 1, 96);
   dense(p, {3, 33, 1, 64}, {1, 7, 70, 1}, 8, 2, 96);
   dense(p, {2, 40}, {31, 1}, 6, 2, 20);
+  dense(p, {64}, {70}, 5, 1, 20);
 }
 
 struct Ragged {
