@@ -10,7 +10,6 @@ import dev.jvlm.model.Manifest;
 import dev.jvlm.model.Prompt;
 import dev.jvlm.model.Tiling;
 import dev.jvlm.request.FinishReason;
-import dev.jvlm.request.Part;
 import dev.jvlm.request.Request;
 import dev.jvlm.request.Turn;
 import dev.jvlm.sampling.OcrRule;
@@ -240,9 +239,9 @@ public final class EngineLoop implements AutoCloseable {
     private List<Generation.Picture> pictures(Request request) {
         List<Image> images = new ArrayList<>();
         for (Turn turn : request.history()) {
-            addImages(turn.question(), images);
+            turn.question().forEach(part -> images.addAll(part.images()));
         }
-        addImages(request.parts(), images);
+        request.parts().forEach(part -> images.addAll(part.images()));
         Tiling tiling = checkpoint.blueprint().tiling();
         boolean msac = request.msac() == null ? tiling.msac() : request.msac();
         if (images.size() != 1 && Boolean.TRUE.equals(request.msac())) {
@@ -256,14 +255,6 @@ public final class EngineLoop implements AutoCloseable {
                     tiler.count(image.width(), image.height(), tiling.minTiles(), maxTiles, tiling.thumbnail(), twice)));
         }
         return pictures;
-    }
-
-    private static void addImages(List<Part> parts, List<Image> images) {
-        for (Part part : parts) {
-            if (part instanceof Part.Picture picture) {
-                images.add(picture.image());
-            }
-        }
     }
 
     private static JvlmException refused(String why) {

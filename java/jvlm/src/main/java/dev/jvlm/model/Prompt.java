@@ -6,6 +6,7 @@ import dev.jvlm.request.Turn;
 import dev.jvlm.text.Tokenizer;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.Stream;
 
 /**
  * A prompt as the decoder takes it.
@@ -28,7 +29,8 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
      */
     static Prompt encode(Tokenizer tokenizer, ChatTemplate template, String system, List<Turn> history, List<Part> question,
             int[] pictureRows, int context) {
-        long pictures = pictures(question) + history.stream().mapToLong(turn -> pictures(turn.question())).sum();
+        List<Part> parts = Stream.concat(history.stream().flatMap(turn -> turn.question().stream()), question.stream()).toList();
+        int pictures = parts.stream().mapToInt(part -> part.images().size()).sum();
         if (pictures != pictureRows.length || Arrays.stream(pictureRows).anyMatch(rows -> rows < 1)) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
@@ -37,14 +39,15 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
         }
         int row = tokenizer.addedId(template.picture().row());
         int[] encoded = tokenizer.encode(template.render(system, history, question));
+        long[] blocks = blocks(parts, pictureRows);
         long placeholders = Arrays.stream(encoded).filter(id -> id == row).count();
-        if (placeholders != pictures) {
+        if (placeholders != blocks.length) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
-                    "The prompt has " + placeholders + " places for " + pictures + " pictures");
+                    "The prompt has " + placeholders + " places for " + blocks.length + " blocks of pictures");
         }
         long rows = Arrays.stream(pictureRows).asLongStream().sum();
-        long length = encoded.length - pictures + rows;
+        long length = encoded.length - blocks.length + rows;
         if (length > context) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
@@ -54,10 +57,10 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
         int[] ids = new int[(int) length];
         int[] visionRow = new int[(int) length];
         int at = 0;
-        int picture = 0;
+        int block = 0;
         int nextRow = 0;
         for (int id : encoded) {
-            int count = id == row ? pictureRows[picture++] : 1;
+            int count = id == row ? (int) blocks[block++] : 1;
             for (int i = 0; i < count; i++) {
                 ids[at] = id;
                 visionRow[at++] = id == row ? nextRow++ : -1;
@@ -66,7 +69,18 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
         return new Prompt(ids, visionRow, nextRow);
     }
 
-    private static long pictures(List<Part> parts) {
-        return parts.stream().filter(Part.Picture.class::isInstance).count();
+    /** The rows that each placeholder stands for: those of a part's picture, or of all its pictures. */
+    private static long[] blocks(List<Part> parts, int[] pictureRows) {
+        long[] blocks = new long[(int) parts.stream().filter(part -> !part.images().isEmpty()).count()];
+        int block = 0;
+        int picture = 0;
+        for (Part part : parts) {
+            int count = part.images().size();
+            if (count > 0) {
+                blocks[block++] = Arrays.stream(pictureRows, picture, picture + count).asLongStream().sum();
+                picture += count;
+            }
+        }
+        return blocks;
     }
 }
