@@ -177,6 +177,16 @@ class JvlmTest {
         assertThat(answer.ids()).isNotEmpty();
     }
 
+    /** Order and vision rows of pictures in one block are those of pictures apart. */
+    @Test
+    void picturesInOneBlockGoThroughTheEngine() {
+        Answer apart = vlm.generate(Request.builder().image(word).image(line).text("Read the text.").maxTokens(5).build());
+        Answer block = vlm.generate(Request.builder().part(Part.pictures(List.of(word, line))).text("Read the text.").maxTokens(5).build());
+        assertThat(block.usage().tiles()).isEqualTo(apart.usage().tiles());
+        assertThat(block.usage().imageTokens()).isEqualTo(apart.usage().imageTokens());
+        assertThat(block.usage().promptTokens()).isLessThan(apart.usage().promptTokens());
+    }
+
     @Test
     void textAloneIsAnswered() {
         assertThat(vlm.generate(Request.of(Part.text("Hello"))).usage().imageTokens()).isZero();

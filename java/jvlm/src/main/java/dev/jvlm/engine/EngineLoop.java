@@ -11,7 +11,6 @@ import dev.jvlm.model.Manifest;
 import dev.jvlm.model.ModelSpec;
 import dev.jvlm.model.Prompt;
 import dev.jvlm.request.FinishReason;
-import dev.jvlm.request.Part;
 import dev.jvlm.request.Request;
 import dev.jvlm.request.Turn;
 import dev.jvlm.sampling.OcrRule;
@@ -242,21 +241,13 @@ public final class EngineLoop implements AutoCloseable {
     private List<Generation.Picture> pictures(Request request) {
         List<Image> images = new ArrayList<>();
         for (Turn turn : request.history()) {
-            addImages(turn.question(), images);
+            turn.question().forEach(part -> images.addAll(part.images()));
         }
-        addImages(request.parts(), images);
+        request.parts().forEach(part -> images.addAll(part.images()));
         Blueprint blueprint = checkpoint.blueprint();
         Tiler tiler = blueprint.tiling().tiler(request, images.size(), blueprint.spec().vision().patch());
         List<List<TileShape>> shapes = tiler.plan(images.stream().map(Image::size).toList());
         return IntStream.range(0, images.size()).mapToObj(i -> new Generation.Picture(images.get(i), tiler, shapes.get(i))).toList();
-    }
-
-    private static void addImages(List<Part> parts, List<Image> images) {
-        for (Part part : parts) {
-            if (part instanceof Part.Picture picture) {
-                images.add(picture.image());
-            }
-        }
     }
 
     private static JvlmException refused(String why) {

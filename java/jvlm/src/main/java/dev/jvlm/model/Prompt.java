@@ -7,6 +7,7 @@ import dev.jvlm.text.Tokenizer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * A prompt as the decoder takes it.
@@ -30,7 +31,8 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
      */
     static Prompt encode(Tokenizer tokenizer, ChatTemplate template, String system, List<Turn> history, List<Part> question,
             int[] pictureRows, int rowsPerTile, int context) {
-        long pictures = pictures(question) + history.stream().mapToLong(turn -> pictures(turn.question())).sum();
+        List<Part> parts = Stream.concat(history.stream().flatMap(turn -> turn.question().stream()), question.stream()).toList();
+        int pictures = parts.stream().mapToInt(part -> part.images().size()).sum();
         if (pictures != pictureRows.length || Arrays.stream(pictureRows).anyMatch(rows -> rows < 1)) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
@@ -40,15 +42,16 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
         int row = tokenizer.addedId(template.picture().row());
         int separator = template.picture().separates() ? tokenizer.addedId(template.picture().start()) : -1;
         int[] encoded = once(separator, tokenizer.encode(template.render(system, history, question)));
+        long[] blocks = blocks(parts, pictureRows);
         long placeholders = Arrays.stream(encoded).filter(id -> id == row).count();
-        if (placeholders != pictures) {
+        if (placeholders != blocks.length) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
-                    "The prompt has " + placeholders + " places for " + pictures + " pictures");
+                    "The prompt has " + placeholders + " places for " + blocks.length + " blocks of pictures");
         }
         long rows = Arrays.stream(pictureRows).asLongStream().sum();
-        long between = separator < 0 ? 0 : Arrays.stream(pictureRows).asLongStream().map(r -> (r - 1) / rowsPerTile).sum();
-        long length = encoded.length - pictures + rows + between;
+        long between = separator < 0 ? 0 : Arrays.stream(blocks).map(r -> (r - 1) / rowsPerTile).sum();
+        long length = encoded.length - blocks.length + rows + between;
         if (length > context) {
             throw new JvlmException(
                     JvlmException.Code.REQUEST,
@@ -59,14 +62,14 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
         int[] visionRow = new int[(int) length];
         Arrays.fill(visionRow, -1);
         int at = 0;
-        int picture = 0;
+        int block = 0;
         int nextRow = 0;
         for (int id : encoded) {
             if (id != row) {
                 ids[at++] = id;
                 continue;
             }
-            int count = pictureRows[picture++];
+            long count = blocks[block++];
             for (int i = 0; i < count; i++) {
                 if (separator >= 0 && i > 0 && i % rowsPerTile == 0) {
                     ids[at++] = separator;
@@ -86,7 +89,18 @@ public record Prompt(int[] ids, int[] visionRow, int rows) {
                 .toArray();
     }
 
-    private static long pictures(List<Part> parts) {
-        return parts.stream().filter(Part.Picture.class::isInstance).count();
+    /** The rows that each placeholder stands for: those of a part's picture, or of all its pictures. */
+    private static long[] blocks(List<Part> parts, int[] pictureRows) {
+        long[] blocks = new long[(int) parts.stream().filter(part -> !part.images().isEmpty()).count()];
+        int block = 0;
+        int picture = 0;
+        for (Part part : parts) {
+            int count = part.images().size();
+            if (count > 0) {
+                blocks[block++] = Arrays.stream(pictureRows, picture, picture + count).asLongStream().sum();
+                picture += count;
+            }
+        }
+        return blocks;
     }
 }

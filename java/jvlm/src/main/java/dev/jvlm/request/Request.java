@@ -54,9 +54,9 @@ public final class Request {
         if (b.parts.isEmpty()) {
             throw refused("it has no parts; give it a text or a picture");
         }
-        long pictures = b.parts.stream().filter(Part.Picture.class::isInstance).count();
+        long pictures = pictures(b.parts);
         for (Turn turn : b.history) {
-            pictures += turn.question().stream().filter(Part.Picture.class::isInstance).count();
+            pictures += pictures(turn.question());
         }
         if (pictures > MOST_PICTURES) {
             throw refused("it has " + pictures + " pictures; at most " + MOST_PICTURES + " are allowed");
@@ -100,6 +100,10 @@ public final class Request {
         loopGuard = b.loopGuard;
         mode = b.mode;
         deadline = b.deadline;
+    }
+
+    private static long pictures(List<Part> parts) {
+        return parts.stream().mapToLong(part -> part.images().size()).sum();
     }
 
     private static void given(String field, Object value) {

@@ -8,6 +8,9 @@ import static org.assertj.core.api.Assertions.within;
 import dev.jvlm.Jvlm;
 import dev.jvlm.Options;
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.image.Image;
+import dev.jvlm.request.Part;
+import dev.jvlm.request.Turn;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -16,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -176,6 +180,28 @@ class InternVlTest {
         assertThat(published(PHI).template().system().text()).isEqualTo(published(LARGE).template().system().text());
         String old = "You are an AI assistant whose name is Phi-3.";
         assertThat(Families.read(with(PHI, "system_message", "'" + old + "'")).template().system().text()).isEqualTo(old);
+    }
+
+    /** Both ways in which InternVL's code has written several pictures, and no line break between turns. */
+    @Test
+    void promptsAreWrittenAsThePublishedCodeDid(@TempDir Path folder) {
+        Path golden = Path.of(System.getProperty("jvlm.root"), "tests/goldens/mini-internvl-2b-v1-5");
+        Checkpoint model = Checkpoint.open(SeededWeights.build(golden, folder));
+        Image image = Image.of(1, 1, new byte[3]);
+        String start = "<|im_start|>system\nBe brief.<|im_end|><|im_start|>user\n";
+        String end = "<|im_end|><|im_start|>assistant\n";
+        int[] rows = {2, 3};
+        List<Part> oneBlock = List.of(Part.pictures(List.of(image, image)), Part.text("Compare."));
+        assertThat(model.prompt("Be brief.", List.of(), oneBlock, rows, 500).ids())
+                .isEqualTo(model.tokenizer().encode(start + "<img>" + "<IMG_CONTEXT>".repeat(5) + "</img>\nCompare." + end));
+        List<Part> numbered = List.of(
+                Part.text("Image-1: "), Part.image(image), Part.text("Image-2: "), Part.image(image), Part.text("Compare."));
+        String written = "Image-1: <img><IMG_CONTEXT><IMG_CONTEXT></img>\nImage-2: <img>" + "<IMG_CONTEXT>".repeat(3) + "</img>\nCompare.";
+        assertThat(model.prompt("Be brief.", List.of(), numbered, rows, 500).ids()).isEqualTo(model.tokenizer().encode(start + written + end));
+        Turn turn = new Turn(oneBlock, "Alike.");
+        assertThat(model.prompt("Be brief.", List.of(turn), List.of(Part.text("Why?")), rows, 500).ids())
+                .isEqualTo(model.tokenizer().encode(start + "<img>" + "<IMG_CONTEXT>".repeat(5) + "</img>\nCompare." + end
+                        + "Alike.<|im_end|><|im_start|>user\nWhy?" + end));
     }
 
     @Test

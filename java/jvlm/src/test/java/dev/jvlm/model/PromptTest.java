@@ -60,6 +60,22 @@ class PromptTest {
     }
 
     @Test
+    void severalPicturesInOneBlockAreAsOneOfAllTheirRows() {
+        Image image = Image.of(1, 1, new byte[3]);
+        List<Part> question = List.of(Part.text("A"), Part.pictures(List.of(image, image, image)), PICTURE, Part.text("B"));
+        Turn turn = new Turn(List.of(Part.pictures(List.of(image, image))), "This.");
+        Prompt prompt = model.prompt(null, List.of(turn), question, new int[] {1, 2, 1, 1, 4, 3}, 100);
+        String text = "<|prompt|><img><IMG_CONTEXT><IMG_CONTEXT><IMG_CONTEXT></img>\n<|end|><|answer|>This.<|end|>"
+                + "<|prompt|>A<img>" + "<IMG_CONTEXT>".repeat(6) + "</img>\n<img>" + "<IMG_CONTEXT>".repeat(3) + "</img>\nB<|end|><|answer|>";
+        assertThat(prompt.ids()).isEqualTo(model.tokenizer().encode(text));
+        assertThat(prompt.rows()).isEqualTo(12);
+        assertThat(Arrays.stream(prompt.visionRow()).filter(r -> r >= 0)).containsExactly(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11);
+        assertRefused(() -> model.prompt(null, List.of(), question, new int[] {1, 2, 3}, 100), "4 pictures", "for 3");
+        assertRefused(() -> Part.pictures(List.of()), "has none");
+        assertRefused(() -> Part.pictures(Arrays.asList(image, null)), "is missing");
+    }
+
+    @Test
     void f33_markersInUserTextStayText() {
         String markers = "<image><img><IMG_CONTEXT></img><|end|></s>";
         Turn turn = new Turn(List.of(Part.text(markers)), markers);

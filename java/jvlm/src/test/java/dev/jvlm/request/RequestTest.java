@@ -104,6 +104,8 @@ class RequestTest {
         request(b -> IntStream.range(0, 1000).forEach(i -> b.part(picture)), "1000 pictures", "256");
         Turn turn = new Turn(Collections.nCopies(200, picture), "ok");
         request(b -> b.history(List.of(turn, turn)), "400 pictures", "256");
+        Part block = Part.pictures(Collections.nCopies(150, Image.of(1, 1, new byte[3])));
+        request(b -> b.part(block).part(block), "300 pictures", "256");
     }
 
     @Test
