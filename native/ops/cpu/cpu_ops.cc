@@ -105,14 +105,14 @@ class CpuOps : public Ops {
     const Sizes z = sizes(s);
     // oneDNN packs a block of a plain weight matrix into memory of its own, which this bounds.
     const int64_t onednn = s.max_inputs * 1024 * 4 + (8 << 20);
-    return z.input + z.panel + z.sum + z.attention + onednn;
+    return z.input + z.patches + z.panel + z.sum + z.attention + onednn;
   }
 
   void reserve(const Scratch& s) override {
     omp_set_num_threads(threads_);                        // of the engine's thread, whose team does all the work
     const Sizes z = sizes(s);
     input_ = allocate(z.input);
-    patches_ = static_cast<char*>(input_) + z.input / 2;
+    patches_ = allocate(z.patches);
     panel_ = allocate(z.panel);
     sum_ = static_cast<float*>(allocate(z.sum));
     sum_numbers_ = z.sum / 4;
@@ -243,12 +243,13 @@ class CpuOps : public Ops {
 
  private:
   struct Sizes {
-    int64_t input, panel, sum, attention;
+    int64_t input, patches, panel, sum, attention;
   };
 
   Sizes sizes(const Scratch& s) const {
     Sizes z;
-    z.input = s.max_rows * (s.max_inputs + kTileInputs) * 4 * 2;          // patches, and any input in the other type
+    z.input = s.max_rows * (s.max_inputs + kTileInputs) * 4;              // any input in the other type, or filled up
+    z.patches = s.max_tiles * s.max_tile_tokens * s.max_patch_inputs * 4;
     z.panel = kPanelRows * s.max_inputs * 4;
     if (isa_ == Isa::amx) z.panel = std::max(z.panel, amx::packed_table.scratch_bytes(s.max_inputs, threads_));
     z.sum = std::max(s.max_rows * kPanelRows, kMatvecRows * s.max_outputs) * 4;
