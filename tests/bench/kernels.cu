@@ -216,6 +216,15 @@ void vision(int32_t tiles) {
            }));
   }
   {
+    const int64_t width = small ? 72 : 3200;              // of InternViT-6B, the one that has it
+    const Turns qkv(6 * rows * width);
+    const Memory weight(4 * width);
+    const Norm norm{NormKind::rms, weight.floats(), nullptr, 1e-6f};
+    report("norm_qk", of_tiles + " " + std::to_string(rows) + "x2x" + std::to_string(width), of(rows * width * 8), of(rows * width * 12), seconds([&](int i) {
+             cuda::norm_qk(queue, Tensor(qkv.at(i), Dtype::bf16, rows, 3 * width), norm, norm);
+           }));
+  }
+  {
     const Turns qkv(6 * rows * hidden), out(2 * rows * hidden);
     report("attention_dense", of_tiles + " " + std::to_string(tokens) + " tokens " + std::to_string(heads) + "x64", of(rows * hidden * 8), 4.0 * tiles * of(tokens) * tokens * hidden,
            seconds([&](int i) {
