@@ -261,6 +261,15 @@ void vision(int32_t tiles) {
              cuda::pixel_shuffle_norm(queue, Tensor(shuffled.at(i), Dtype::bf16, patches / 4, 4LL * hidden), Tensor(x.at(i), Dtype::f32, rows, hidden), tiles, grid, norm);
            }));
   }
+  {
+    const int64_t width = small ? 72 : 3200;              // of InternViT-6B, the one that has it
+    const Turns qkv(6 * rows * width);
+    const Memory weight(4 * width);
+    const Norm norm{NormKind::rms, weight.floats(), nullptr, 1e-6f};
+    report("norm_qk", of_tiles + " " + std::to_string(rows) + "x2x" + std::to_string(width), of(rows * width * 8), of(rows * width * 12), seconds([&](int i) {
+             cuda::norm_qk(queue, Tensor(qkv.at(i), Dtype::bf16, rows, 3 * width), norm, norm);
+           }));
+  }
   dense(of_tiles, starts, starts, heads, heads, 64);
   product("vision qkv", rows, 3 * hidden, hidden, ends(cuda::End::store));
   product("vision out", rows, hidden, hidden, ends(cuda::End::add));

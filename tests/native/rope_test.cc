@@ -9,8 +9,8 @@ using namespace jvlm::test;
 namespace {
 
 const char* const kSpec =
-    "vision.hidden 8\nvision.heads 1\nvision.head_size 8\nvision.mlp 8\nvision.layers 0\nvision.patch 14\nvision.image 28\nvision.norm layer_norm\n"
-    "vision.eps 1e-6\nvision.activation gelu\nvision.mean 0.5 0.5 0.5\nvision.std 0.5 0.5 0.5\nconnector.eps 1e-5\ndecoder.hidden 8\ndecoder.heads 1\n"
+    "vision.hidden 8\nvision.heads 1\nvision.head_size 8\nvision.mlp 8\nvision.layers 0\nvision.patch 14\nvision.image 28\nvision.class_token 1\nvision.norm layer_norm\n"
+    "vision.eps 1e-6\nvision.activation gelu\nvision.mean 0.5 0.5 0.5\nvision.std 0.5 0.5 0.5\nconnector.kind pixel_shuffle\nconnector.eps 1e-5\ndecoder.hidden 8\ndecoder.heads 1\n"
     "decoder.kv_heads 1\ndecoder.head_size 8\ndecoder.mlp 8\ndecoder.layers 0\ndecoder.vocabulary 8\ndecoder.eps 1e-5\ndecoder.rope_theta 10000\n"
     "decoder.window 0\ndecoder.context 99999\ndecoder.activation silu\n";
 const char* const kPlain = "decoder.rope plain\n";
@@ -55,7 +55,7 @@ void kinds() {
 void keys() {
   refused("", "'decoder.rope' is missing");
   refused("decoder.rope yarn\n", "'decoder.rope' is yarn");
-  refused(kPlain + std::string("decoder.rope_limit 100\n"), "27 lines");
+  refused(kPlain + std::string("decoder.rope_limit 100\n"), "'decoder.rope_limit' is no key of such a model");
   refused("decoder.rope dynamic_ntk\ndecoder.rope_limit 100\n", "'decoder.rope_factor' is missing");
   refused("decoder.rope dynamic_ntk\ndecoder.rope_factor 0.5\ndecoder.rope_limit 100\n", "rope_factor is less than 1");
   refused("decoder.rope dynamic_ntk\ndecoder.rope_factor 2\ndecoder.rope_limit 0\n", "'decoder.rope_limit' is 0");
