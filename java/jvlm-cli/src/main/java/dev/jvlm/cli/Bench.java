@@ -5,12 +5,15 @@ import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.EngineLoop;
 import dev.jvlm.engine.NativeResizer;
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.image.AspectTiler;
 import dev.jvlm.image.GridTiler;
 import dev.jvlm.image.Image;
+import dev.jvlm.image.Tiler;
 import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Manifest;
 import dev.jvlm.model.ModelSpec;
+import dev.jvlm.model.Tiling;
 import dev.jvlm.request.Answer;
 import dev.jvlm.request.Request;
 import java.io.IOException;
@@ -27,6 +30,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
@@ -50,8 +54,13 @@ import tools.jackson.databind.ObjectMapper;
             "With --model DIR, or neither: from a 12-megapixel page to the first token and to tokens a second."
         })
 final class Bench implements Callable<Integer> {
-    private static final Map<String, String> SHAPES =
-            Map.of("h2ovl-0.8b", "h2ovl-mississippi-800m.json", "h2ovl-2b", "h2ovl-mississippi-2b.json");
+    private static final Map<String, String> SHAPES = new TreeMap<>(Map.of(
+            "h2ovl-0.8b", "h2ovl-mississippi-800m.json",
+            "h2ovl-2b", "h2ovl-mississippi-2b.json",
+            "internvl-26b", "internvl-chat-v1-5.json",
+            "mini-internvl-2b", "mini-internvl-chat-2b-v1-5.json",
+            "mini-internvl-4b", "mini-internvl-chat-4b-v1-5.json",
+            "idefics2-8b", "idefics2-8b.json"));
     private static final List<String> STAGES = List.of("vision", "connector", "prefill", "decode", "preprocess");
 
     /** What model_stages.cc measures: a context, tokens decoded behind it, sequences at most. */
@@ -64,7 +73,7 @@ final class Bench implements Callable<Integer> {
     @ParentCommand
     private Main main;
 
-    @Option(names = "--shape", paramLabel = "NAME", description = "h2ovl-0.8b or h2ovl-2b.")
+    @Option(names = "--shape", paramLabel = "NAME", description = "A published model: h2ovl-0.8b, h2ovl-2b, idefics2-8b, internvl-26b, mini-internvl-2b or mini-internvl-4b.")
     private String shape;
 
     @Mixin
@@ -74,7 +83,8 @@ final class Bench implements Callable<Integer> {
             names = "--stages",
             paramLabel = "S,...",
             split = ",",
-            description = "With --shape: which stages, of vision, connector, prefill, decode, preprocess. Default: all.")
+            description = "With --shape: which stages, of vision, connector, prefill, decode, preprocess. Default: all. Without prefill and decode the"
+                    + " layers of the decoder are left out, so that a tower can be measured where the whole model has no room.")
     private List<String> stages;
 
     @Option(names = "--json", description = "One JSON object.")
@@ -87,7 +97,7 @@ final class Bench implements Callable<Integer> {
             answers();
             return Main.OK;
         }
-        check(SHAPES.containsKey(shape), "There is no shape '" + shape + "'; there are h2ovl-0.8b and h2ovl-2b");
+        check(SHAPES.containsKey(shape), "There is no shape '" + shape + "'; there are " + String.join(", ", SHAPES.keySet()));
         check(!model.chosen(), "--shape brings its own weights, context and device; leave out --model, --adapter, --context and --device");
         stages = stages == null ? STAGES : stages;
         for (String stage : stages) {
@@ -178,6 +188,9 @@ final class Bench implements Callable<Integer> {
     private Map<String, Object> stages(Blueprint blueprint, Precision precision, JsonNode ceilings) throws IOException, InterruptedException {
         Path folder = Files.createTempDirectory("jvlm-bench");
         try {
+            if (stages.stream().noneMatch(s -> s.equals("prefill") || s.equals("decode"))) {
+                blueprint = blueprint.withoutDecoderLayers();
+            }
             int context = CONTEXT + DECODED;
             List<String> command = new ArrayList<>(List.of(
                     program("model_stages").toString(),
@@ -258,7 +271,9 @@ final class Bench implements Callable<Integer> {
     private static Map<String, Object> preprocess(Blueprint blueprint, JsonNode ceilings) {
         byte[] file = Page.jpeg();
         ModelSpec.Vision vision = blueprint.spec().vision();
-        GridTiler tiler = new GridTiler(vision.image(), vision.patch(), 1, 6, true, false);
+        Tiler tiler = blueprint.tiling() instanceof Tiling.Aspect aspect
+                ? new AspectTiler(aspect.longest(), aspect.shortest(), vision.patch(), true, true)
+                : new GridTiler(vision.image(), vision.patch(), 1, 6, true, false);
         double[] seconds = new double[RUNS];
         double[] decoding = new double[RUNS];
         Tiles tiles = null;

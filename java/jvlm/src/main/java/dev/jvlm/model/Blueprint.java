@@ -47,6 +47,15 @@ public record Blueprint(String family, ModelSpec spec, List<Weight> weights, Til
         return new Blueprint(family, spec, weights, tiling, template.completing(), ocrQuestion, notes, imageToken);
     }
 
+    /** The same model with a decoder of no layers: what a benchmark of the tower needs. */
+    public Blueprint withoutDecoderLayers() {
+        List<Weight> rest = weights.stream().filter(w -> !w.target().matches("decoder\\.\\d+\\..*")).toList();
+        ModelSpec.Decoder d = spec.decoder();
+        ModelSpec.Decoder none = new ModelSpec.Decoder(d.hidden(), d.heads(), d.kvHeads(), d.headSize(), d.mlp(), 0, d.vocabulary(), d.eps(),
+                d.ropeTheta(), d.rope(), d.window(), d.context(), d.activation());
+        return new Blueprint(family, new ModelSpec(spec.vision(), spec.connector(), none), rest, tiling, template, ocrQuestion, notes, imageToken);
+    }
+
     /** How many numbers the weights are. */
     public long parameters() {
         return weights.stream().mapToLong(w -> w.rows() * w.columns()).sum();
