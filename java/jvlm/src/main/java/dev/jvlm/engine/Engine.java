@@ -1,7 +1,6 @@
 package dev.jvlm.engine;
 
 import dev.jvlm.error.JvlmException;
-import dev.jvlm.model.ModelSpec;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
@@ -79,7 +78,12 @@ final class Engine implements AutoCloseable {
         return call(NativeJvlm::live_engines);
     }
 
-    /** Tiles to vision rows from {@code firstRow} on; {@code shape}: height, width, rows and columns of patches of each. */
+    /**
+     * Pictures to rows of the vision buffer.
+     *
+     * @param rgb the pictures' bytes, one picture after the other
+     * @param shape four numbers a picture: pixel height, pixel width, patch rows, patch columns
+     */
     void encode(ByteBuffer rgb, int count, IntBuffer shape, int firstRow) {
         guarded(() -> {
             NativeJvlm.encode(handle, rgb, count, shape, firstRow);

@@ -8,7 +8,6 @@ import dev.jvlm.image.Tiles;
 import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Manifest;
-import dev.jvlm.model.ModelSpec;
 import dev.jvlm.model.Prompt;
 import dev.jvlm.request.FinishReason;
 import dev.jvlm.request.Request;

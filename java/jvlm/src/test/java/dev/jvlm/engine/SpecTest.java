@@ -43,6 +43,7 @@ class SpecTest {
             }
         }
         plan(PIXEL_SHUFFLE);
+        plan(PERCEIVER);
     }
 
     @Test

@@ -52,7 +52,7 @@ class AdapterMergeTest {
     /** The logits of the family's shortest case with a picture. */
     private static float[][] logits(Path family, Checkpoint checkpoint, Precision precision) throws IOException {
         JsonNode shortest = new ObjectMapper().readTree(family.resolve("golden.json").toFile()).path("cases").valueStream()
-                .filter(c -> !c.path("images").isEmpty())
+                .filter(c -> !GoldenCase.pictures(c).isEmpty())
                 .min(Comparator.comparingInt(c -> c.path("length").asInt()))
                 .orElseThrow();
         FamilyGoldens goldens =

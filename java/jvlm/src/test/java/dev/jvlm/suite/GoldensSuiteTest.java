@@ -54,6 +54,7 @@ class GoldensSuiteTest {
         assertThat(result.lines)
                 .anyMatch(line -> line.startsWith("h2ovl-0.8b, cpu, float32: 8 cases, 174 steps, "))
                 .anyMatch(line -> line.startsWith("h2ovl-2b, cpu, float32: 11 cases, 176 steps, "))
+                .anyMatch(line -> line.startsWith("idefics2, cpu, float32: 13 cases, 198 steps, "))
                 .anyMatch(line -> line.startsWith("internvl-chat-v1-5, cpu, float32: 9 cases, 176 steps, "))
                 .anyMatch(line -> line.startsWith("mini-internvl-2b-v1-5, cpu, float32: 3 cases, 72 steps, "))
                 .anyMatch(line -> line.startsWith("mini-internvl-4b-v1-5, cpu, float32: 4 cases, 78 steps, "));
@@ -68,6 +69,7 @@ class GoldensSuiteTest {
         reproduce(folder, "cpu", precision,
                 new Part("h2ovl-0.8b", Integer.MAX_VALUE, "8 cases, 174 steps, "),
                 new Part("h2ovl-2b", Integer.MAX_VALUE, "11 cases, 176 steps, "),
+                new Part("idefics2", Integer.MAX_VALUE, "13 cases, 198 steps, "),
                 new Part("internvl-chat-v1-5", 1500, "5 cases, 96 steps, "),
                 new Part("mini-internvl-2b-v1-5", 1500, "1 cases, 24 steps, "),
                 new Part("mini-internvl-4b-v1-5", 1500, "2 cases, 48 steps, "));
@@ -84,6 +86,7 @@ class GoldensSuiteTest {
         reproduce(folder, "emu", precision,
                 new Part("h2ovl-0.8b", 300, "3 cases, 54 steps, "),
                 new Part("h2ovl-2b", 300, "2 cases, 12 steps, "),
+                new Part("idefics2", 92, "4 cases, 80 steps, "),
                 new Part("internvl-chat-v1-5", 400, "3 cases, 48 steps, "),
                 new Part("mini-internvl-2b-v1-5", 1430, "1 cases, 24 steps, "),
                 new Part("mini-internvl-4b-v1-5", 1430, "2 cases, 48 steps, "));
@@ -214,13 +217,13 @@ class GoldensSuiteTest {
     }
 
     @Test
-    void otherFamiliesAreSkippedAloud(@TempDir Path folder) throws IOException {
+    void aModelThatCannotRunIsADifference(@TempDir Path folder) throws IOException {
         Files.createDirectories(folder.resolve("llava/checkpoint"));
         Files.writeString(folder.resolve("llava/golden.json"), "{}");
         Files.writeString(folder.resolve("llava/checkpoint/config.json"), "{\"model_type\":\"llava\"}");
         Result result = run(folder, Precision.FLOAT32);
-        assertThat(result.lines).singleElement().asString().startsWith("llava: not implemented, skipped (config.json: model_type is 'llava'");
-        assertThat(result.differ).isZero();
+        assertThat(result.lines).singleElement().asString().startsWith("differs: llava: cannot be run: config.json: model_type is 'llava'");
+        assertThat(result.differ).isEqualTo(1);
         assertThat(run(Files.createDirectory(folder.resolve("empty")), Precision.FLOAT32).differ).isEqualTo(1);
     }
 
