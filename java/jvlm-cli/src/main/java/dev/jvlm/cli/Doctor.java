@@ -194,7 +194,7 @@ final class Doctor implements Callable<Integer> {
         }
         try {
             Checkpoint checkpoint = Checkpoint.open(folder);
-            ok("model", ModelOptions.describe(folder, checkpoint) + ", fingerprint " + checkpoint.fingerprint().substring(0, 16));
+            ok("model", ModelOptions.describe(folder, checkpoint.blueprint()) + ", fingerprint " + checkpoint.fingerprint().substring(0, 16));
         } catch (JvlmException e) {
             missing("model", "the bundled model in " + folder + " cannot be opened", e.getMessage());
         }

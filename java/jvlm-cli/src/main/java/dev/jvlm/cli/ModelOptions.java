@@ -3,6 +3,7 @@ package dev.jvlm.cli;
 import dev.jvlm.Jvlm;
 import dev.jvlm.Options;
 import dev.jvlm.error.JvlmException;
+import dev.jvlm.model.Blueprint;
 import dev.jvlm.model.Checkpoint;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -75,9 +76,14 @@ final class ModelOptions {
         return precision;
     }
 
+    /** Whether a model or an adapter was chosen. */
+    boolean named() {
+        return folder != null || adapter != null;
+    }
+
     /** Whether anything but the precision was chosen. */
     boolean chosen() {
-        return folder != null || adapter != null || device != null || context != null;
+        return named() || device != null || context != null;
     }
 
     /** Loads the model, with a bar where that takes a while and someone watches; then says what computes which model. */
@@ -94,12 +100,12 @@ final class ModelOptions {
 
     /** The chosen model and adapter, in a line. */
     String describe(Checkpoint checkpoint) {
-        return describe(folder(), checkpoint) + (adapter == null ? "" : " with the adapter " + name(adapter));
+        return describe(folder(), checkpoint.blueprint()) + (adapter == null ? "" : " with the adapter " + name(adapter));
     }
 
-    static String describe(Path folder, Checkpoint checkpoint) {
-        String family = checkpoint.blueprint().family().replaceAll(" \\(.*", ""); // Without the key by which its folders are recognised.
-        return "model " + name(folder) + " (" + family + ", " + parameters(checkpoint.blueprint().parameters()) + " parameters)";
+    static String describe(Path folder, Blueprint blueprint) {
+        String family = blueprint.family().replaceAll(" \\(.*", ""); // Without the key by which its folders are recognised.
+        return "model " + name(folder) + " (" + family + ", " + parameters(blueprint.parameters()) + " parameters)";
     }
 
     static String parameters(long count) {

@@ -1,6 +1,7 @@
 package dev.jvlm.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.within;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -15,6 +16,7 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
@@ -101,6 +103,7 @@ class CommandLineTest {
             {"describe", "--precision", "int4"},
             {"describe", "--context", "-5"},
             {"describe", "--context", "1000000"},
+            {"describe", "--model", "weights/nano", "weights/nano/config.json"},
             {"bench", "--shape", "h2ovl-3b"},
             {"bench", "--shape", "h2ovl-2b", "--stages", "vision,dreams"},
             {"bench", "--shape", "h2ovl-2b", "--precision", "bf16,int4"},
@@ -161,6 +164,23 @@ class CommandLineTest {
         assertThat(object.path("memoryBytes").asLong()).isEqualTo(sum).isPositive();
         assertThat(object.path("precision").asString()).isEqualTo("int8");
         assertThat(object.path("model").path("fingerprint").asString()).hasSize(64);
+    }
+
+    /** Tensors as models.md counts them, weights in bf16: two bytes each, or four where they are vectors. */
+    @ParameterizedTest
+    @CsvSource({"h2ovl-mississippi-800m, 493, 0.83", "h2ovl-mississippi-2b, 565, 2.15", "internvl-chat-v1-5, 934, 25.51",
+        "mini-internvl-chat-2b-v1-5, 517, 2.21", "mini-internvl-chat-4b-v1-5, 541, 4.15", "idefics2-8b, 763, 8.40",
+        "idefics2-8b-base, 763, 8.40", "idefics2-8b-chatty, 763, 8.40"})
+    void describeTellsFromAConfigurationAlone(String model, int tensors, double billions) {
+        String config = Path.of(System.getProperty("jvlm.root"), "tests/configs", model + ".json").toString();
+        JsonNode object = JSON.readTree(jvlm("describe", "--json", "--tensors", config).out);
+        assertThat(object.path("tensors").size()).isEqualTo(tensors);
+        assertThat(object.path("parameters").asDouble() / 1e9).isCloseTo(billions, within(0.01));
+        double weights = object.path("memoryPlan").path("weights").asDouble();
+        assertThat(weights / object.path("parameters").asDouble()).isBetween(2.0, 2.05);
+        Ran ran = jvlm("describe", "--precision", "int8", config);
+        assertThat(ran.code).isZero();
+        assertThat(ran.out).contains("illion parameters").contains("total").doesNotContain("fingerprint").doesNotContain("tensors:");
     }
 
     @Test
