@@ -54,7 +54,7 @@ import tools.jackson.databind.ObjectMapper;
             "With --model DIR, or neither: from a 12-megapixel page to the first token and to tokens a second."
         })
 final class Bench implements Callable<Integer> {
-    private static final Map<String, String> SHAPES = new TreeMap<>(Map.of(
+    static final Map<String, String> SHAPES = new TreeMap<>(Map.of(
             "h2ovl-0.8b", "h2ovl-mississippi-800m.json",
             "h2ovl-2b", "h2ovl-mississippi-2b.json",
             "internvl-26b", "internvl-chat-v1-5.json",

@@ -56,6 +56,13 @@ class BenchTest {
     }
 
     @Test
+    void everyShapeHasItsConfiguration() {
+        for (Map.Entry<String, String> shape : Bench.SHAPES.entrySet()) {
+            assertThat(Bench.class.getResource(shape.getValue())).as(shape.getKey()).isNotNull();
+        }
+    }
+
+    @Test
     void aStageIsHeldAgainstTheMachinesFastestProductOrItsReading() {
         JsonNode ceilings = JSON.readTree("{\"gemm_f32_gflops\": 300, \"gemm_bf16_gflops\": 150, \"read_gbs\": 30}");
         Work work = new Work(blueprint("800m").spec());
