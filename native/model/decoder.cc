@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/powers.h"
+
 namespace jvlm {
 
 Decoder::Decoder(const DecoderSpec& spec, Weights& weights, Dtype act) : spec_(spec), act_(act) {
@@ -29,18 +31,16 @@ std::vector<float> Decoder::inverse_frequencies(const DecoderSpec& spec, int32_t
   const std::vector<float>* factor = nullptr;
   if (spec.rope == Rope::dynamic_ntk && rope_length > spec.rope_limit) {
     const double size = spec.head_size, stretch = spec.rope_factor * rope_length / spec.rope_limit - (spec.rope_factor - 1);
-    base = static_cast<float>(base * std::pow(stretch, size / (size - 2)));
+    base *= std::pow(stretch, size / (size - 2));
   } else if (spec.rope == Rope::long_rope) {
     factor = rope_length > spec.rope_limit ? &spec.rope_long : &spec.rope_short;
   }
-  // As the reference computes them: exponent, power, product and reciprocal each rounded to float32. A position in the thousands turns the last
-  // bit of a frequency into an angle that shows in the fourth digit of an activation.
+  // To the bit as the reference computes them: base, exponents, powers, products and reciprocals each rounded to float32. A position in the
+  // thousands turns the last bit of a frequency into an angle that shows in the fourth digit of an activation.
   std::vector<float> out(static_cast<size_t>(spec.head_size / 2));
-  for (size_t i = 0; i < out.size(); ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(spec.head_size);
-    const auto power = static_cast<float>(std::pow(base, static_cast<double>(exponent)));
-    out[i] = 1.f / (factor ? (*factor)[i] * power : power);
-  }
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(2 * i) / static_cast<float>(spec.head_size);
+  out = powers(static_cast<float>(base), out);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = 1.f / (factor ? (*factor)[i] * out[i] : out[i]);
   return out;
 }
 

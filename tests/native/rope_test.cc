@@ -1,4 +1,9 @@
-// Rope by a sequence's length: the spec's keys, the frequencies of each kind beside formulas in long double, and which sequence of a step gets which.
+// Rope by a sequence's length: the spec's keys, the frequencies of each kind beside formulas in long double and, to the bit, beside those that the
+// reference recorded (the file that is named), and which sequence of a step gets which.
+#include <bit>
+#include <fstream>
+#include <sstream>
+
 #include "base/error.h"
 #include "check.h"
 #include "model/decoder.h"
@@ -52,6 +57,54 @@ void kinds() {
   expect("magnitude", with(kLong).rope_magnitude == 1.25f && with(kNtk).rope_magnitude == 1 && with(kPlain).rope_magnitude == 1);
 }
 
+std::vector<float> factors(std::istream& in, int32_t count) {
+  std::vector<float> out(static_cast<size_t>(count));
+  for (float& f : out) in >> f;
+  return out;
+}
+
+void recorded(const std::string& file) {
+  std::ifstream lines(file);
+  size_t values = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream in(line);
+    std::string kind, name = line.substr(0, 60);
+    DecoderSpec spec;
+    int32_t length;
+    in >> kind >> spec.head_size >> spec.rope_theta;
+    if (kind == "dynamic_ntk" || kind == "all") {
+      spec.rope = Rope::dynamic_ntk;
+      in >> spec.rope_factor >> spec.rope_limit;
+    } else if (kind == "long") {
+      spec.rope = Rope::long_rope;
+      in >> spec.rope_limit;
+      spec.rope_short = factors(in, spec.head_size / 2);
+      spec.rope_long = factors(in, spec.head_size / 2);
+    }
+    in >> length >> std::hex;
+    if (kind == "all") {
+      uint64_t hash = 0xcbf29ce484222325, want = 0;
+      for (int32_t beyond = 1; beyond <= length; ++beyond)
+        for (float f : Decoder::inverse_frequencies(spec, spec.rope_limit + beyond)) hash = (hash ^ std::bit_cast<uint32_t>(f)) * 0x100000001b3;
+      in >> want;
+      expect(name + ": the hash differs", in && hash == want);
+      continue;
+    }
+    const std::vector<float> got = Decoder::inverse_frequencies(spec, length);
+    for (size_t i = 0; i < got.size(); ++i, ++values) {
+      uint32_t bits = 0;
+      in >> bits;
+      if (got[i] != std::bit_cast<float>(bits)) {
+        const int64_t off = static_cast<int64_t>(std::bit_cast<uint32_t>(got[i])) - bits;
+        expect(name + "...: frequency " + std::to_string(i) + " is " + std::to_string(off) + " last places off", false);
+        return;
+      }
+    }
+    expect(name + "...: all of the line is read", in && in.peek() == std::char_traits<char>::eof());
+  }
+  expect("recorded frequencies: " + std::to_string(values), values > 5000);
+}
+
 void keys() {
   refused("", "'decoder.rope' is missing");
   refused("decoder.rope yarn\n", "'decoder.rope' is yarn");
@@ -88,9 +141,11 @@ void steps() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc != 2) return fprintf(stderr, "usage: rope_test VECTORS\n"), 64;
   keys();
   kinds();
+  recorded(argv[1]);
   steps();
   return report("rope");
 }
