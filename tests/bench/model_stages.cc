@@ -3,10 +3,9 @@
 //
 //   model_stages SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode
 //
-// vision     `encode` as requests call it: tower and connector, 1 picture and several (7 tiles of a page; with a perceiver a page and its four parts), as large as
-//            the tower takes them
-// connector  alone, several pictures at once
-// prefill    a prompt of several pictures and 64 tokens of text, in steps of at most step_tokens
+// vision     `encode` as requests call it: tower and connector, 1 tile and 7 tiles; with a perceiver one picture as large as the tower takes it
+// connector  alone, as many at once
+// prefill    a prompt of 7 tiles (with a perceiver of 5 pictures: a page and its quarters) and 64 tokens of text, in steps of at most step_tokens
 // decode     64 tokens after 2048, each step's id taken from the step before; 1 sequence and 4
 #include <algorithm>
 #include <chrono>
@@ -134,7 +133,8 @@ class Sequences {
   int32_t ids_[kBatch] = {};
 };
 
-int32_t several(const Spec& spec) { return spec.connector.kind == ConnectorKind::perceiver ? 5 : 7; }
+bool perceives(const Spec& spec) { return spec.connector.kind == ConnectorKind::perceiver; }
+int32_t tiles_at_once(const Spec& spec) { return perceives(spec) ? 1 : 7; }
 
 // The connector on a backend of its own, with its share of the manifest.
 void connector(const Spec& spec, Limits limits, const std::string& manifest) {
@@ -144,7 +144,7 @@ void connector(const Spec& spec, Limits limits, const std::string& manifest) {
     if (line.rfind("connector.", 0) == 0 || line.rfind("vision.norm.", 0) == 0) own += line + "\n";
   const std::unique_ptr<Ops> ops = make_ops("cpu", limits.precision);
   const Dtype act = act_of(limits.precision);
-  limits.encode_tiles = several(spec);
+  limits.encode_tiles = tiles_at_once(spec);
   ops->reserve(scratch_of(spec, limits));
   auto arena = [&](int64_t bytes) { return Arena(ops->allocate(bytes), bytes); };
   Weights count(limits.precision, *ops);
@@ -186,7 +186,7 @@ int run(int argc, char** argv) {
 
   Engine* engine = open("cpu", spec_text.c_str(), manifest.c_str(), limits_text.c_str(), nullptr);
   Sequences sequences(engine, limits, spec.decoder.vocabulary);
-  const int32_t tiles = several(spec);
+  const int32_t tiles = tiles_at_once(spec);
   const std::vector<uint8_t> rgb(static_cast<size_t>(tiles) * 3 * spec.vision.image * spec.vision.image, 128);
   std::vector<int32_t> shape;
   for (int32_t t = 0; t < limits.encode_tiles; ++t)
@@ -197,10 +197,10 @@ int run(int argc, char** argv) {
       encode(engine, rgb.data(), n, shape.data(), t * spec.rows_per_tile());
     }
   };
-  const int32_t rows = tiles * spec.rows_per_tile();
+  const int32_t rows = (perceives(spec) ? 5 : tiles) * spec.rows_per_tile();
   if (wanted.count("vision")) {
     report("vision", "tiles", 1, runs([&] { vision(1); }));
-    report("vision", "tiles", tiles, runs([&] { vision(tiles); }));
+    if (tiles > 1) report("vision", "tiles", tiles, runs([&] { vision(tiles); }));
   }
   if (wanted.count("prefill")) report("prefill", "tokens", rows + kText, runs([&] { sequences.prompt(0, 0, rows + kText, rows); }));
   if (wanted.count("decode"))
