@@ -77,7 +77,7 @@ MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
 
 EngineState::EngineState(const std::string& device, const std::string& spec_text, const std::string& manifest, const std::string& limits_text,
                          int64_t* progress)
-    : spec_(parse_spec(spec_text)), limits_(parse_limits(limits_text)), ops_(make_ops(device, limits_.precision)), taps_(*ops_, trace_) {
+    : spec_(parse_spec(spec_text)), limits_(parse_limits(limits_text)), ops_(make_ops(device, limits_.precision, limits_.deterministic)), taps_(*ops_, trace_) {
   worker_ = std::thread([this] { work(); });
   try {
     run([&] {
