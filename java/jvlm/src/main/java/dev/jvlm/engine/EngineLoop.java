@@ -443,8 +443,12 @@ public final class EngineLoop implements AutoCloseable {
         Tiles tiles = next.tiles();
         int count = Math.min(limits.encodeTiles(), tiles.count() - next.first());
         long start = System.nanoTime();
-        engine.encode(tiles.rgb(next.first(), count), count, tiles.shape(next.first(), count),
-                s.firstRow + s.tilesEncoded * checkpoint.blueprint().spec().rowsPerTile());
+        try {
+            engine.encode(tiles.rgb(next.first(), count), count, tiles.shape(next.first(), count),
+                    s.firstRow + s.tilesEncoded * checkpoint.blueprint().spec().rowsPerTile());
+        } catch (JvlmException e) {
+            failVictims(List.of(s), e);
+        }
         s.tilesEncoded += count;
         g.addVision(System.nanoTime() - start);
         return true;
@@ -462,8 +466,13 @@ public final class EngineLoop implements AutoCloseable {
 
     private void collect() {
         Flight flight = flights.remove();
-        engine.collect(ids);
         flight.planned.forEach(s -> s.inFlight--);
+        try {
+            engine.collect(ids);
+        } catch (JvlmException e) {
+            failVictims(flight.planned, e);
+            return;
+        }
         int vocabulary = checkpoint.blueprint().spec().decoder().vocabulary();
         FloatBuffer logits = null;
         for (int row = 0; row < flight.rowsOf.size(); row++) {
@@ -490,6 +499,14 @@ public final class EngineLoop implements AutoCloseable {
                 g.fail(e); // This request's own fault: the others go on.
             }
         }
+    }
+
+    /** Where memory was lacking, those whose work it was end with that and the others go on; after any other failure nobody does. */
+    private void failVictims(List<Sequence> victims, JvlmException e) {
+        if (e.code() != JvlmException.Code.CAPACITY) {
+            throw e;
+        }
+        victims.forEach(s -> generations.get(s).fail(e));
     }
 
     /**
