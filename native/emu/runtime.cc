@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "emu/memory.h"
+#include "emu/nvtx3/nvToolsExt.h"
 
 using jvlm::emu::Kind;
 using Work = std::function<void()>;
@@ -453,7 +454,26 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   });
 }
 
+namespace {
+std::vector<std::string> ranges;
+}
+int nvtxRangePushA(const char* name) {
+  std::lock_guard lock(mutex);
+  ranges.push_back(name);
+  return 0;
+}
+int nvtxRangePop() {
+  std::lock_guard lock(mutex);
+  ranges.push_back("");
+  return 0;
+}
+
 namespace jvlm::emu {
+
+std::vector<std::string> take_ranges() {
+  std::lock_guard lock(mutex);
+  return std::move(ranges);
+}
 
 cudaError_t enqueue(cudaStream_t stream, Launch launch) {
   std::lock_guard lock(mutex);

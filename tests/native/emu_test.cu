@@ -11,6 +11,7 @@
 #include "array.h"
 #include "base/error.h"
 #include "check.h"
+#include "emu/nvtx3/nvToolsExt.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/sm80.cuh"
@@ -717,6 +718,11 @@ void backend_test() {
     best();
     ops->download(&got, id, 4);
     expect("f64 the engine lives on", got == 2);
+    emu::take_ranges();
+    {
+      const Range outer(*ops, "step"), inner(*ops, "decoder", 31);
+    }
+    expect("ranges for profilers", emu::take_ranges() == std::vector<std::string>({"step", "decoder.31", "", ""}));
   }
   expect("f64 everything is given back", emu::live_objects() == before);
 }

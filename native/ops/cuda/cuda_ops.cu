@@ -183,6 +183,9 @@ class CudaOps : public Ops {
   }
   void argmax(int32_t* ids, Tensor logits) override { cuda::argmax(queue_, ids, logits); }
 
+  void begin_range(const char* stage, int32_t layer) override { cuda::begin_range(stage, layer); }
+  void end_range() override { cuda::end_range(); }
+
  private:
   // In deterministic mode one kernel does all products and one all causal attention, which goes through a row's keys by themselves: how many rows there
   // are, whether they are a prompt's or an answer's, and where a prompt was cut is nothing to them.

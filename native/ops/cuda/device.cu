@@ -1,11 +1,16 @@
 #include "ops/cuda/device.h"
 
 #include <cuda_runtime.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#define JVLM_NVTX 1
+#endif
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
@@ -218,6 +223,18 @@ void Graph::drop(StreamHandle stream) {
 void Graph::launch(StreamHandle stream) const { check(cudaGraphLaunch(graph_, stream), "starting a graph"); }
 
 void synchronise() { check(cudaDeviceSynchronize(), "waiting for the card"); }
+
+#ifdef JVLM_NVTX
+void begin_range(const char* stage, int layer) {
+  char name[32];
+  if (layer >= 0) std::snprintf(name, sizeof name, "%s.%d", stage, layer);
+  nvtxRangePushA(layer >= 0 ? name : stage);
+}
+void end_range() { nvtxRangePop(); }
+#else
+void begin_range(const char*, int) {}
+void end_range() {}
+#endif
 
 #if defined(__CUDACC__)
 void launch_kernel(StreamHandle stream, const void* kernel, const Shape& shape, void** list) {

@@ -97,6 +97,10 @@ class Graph {
 
 void synchronise();                                        // the calling thread with all streams
 
+// Ranges of the calling thread that Nsight Systems shows, where NVTX was there when this was built. Without a profiler a call costs a short name.
+void begin_range(const char* stage, int layer);            // "stage", or "stage.layer" where layer is not below 0
+void end_range();
+
 // A runtime call's result; `doing` completes "... failed while".
 void check(int code, const char* doing);
 
