@@ -52,7 +52,7 @@ Engine* open(const char* device, const char* spec, const char* manifest, const c
 int64_t info(const char* device, const char* spec, const char* limits, char* out, int64_t capacity) {
   return guard([&] {
     Limits l = parse_limits(limits);
-    MemoryPlan p = plan_memory(parse_spec(spec), l, *make_ops(device, l.precision));
+    MemoryPlan p = plan_memory(parse_spec(spec), l, *make_ops(device, l.precision, l.deterministic));
     std::string text;
     auto line = [&](const char* part, int64_t bytes) { text += std::string(part) + "\t" + std::to_string(bytes) + "\n"; };
     line("weights", p.weights);

@@ -1,5 +1,6 @@
 // The runtime calls of ops/cuda/device.cu and no others, under their own names, for g++. Streams are lazy: work is queued and done when
-// somebody waits for it, so that a buffer freed or changed too early, or an order that only happened to hold, shows.
+// somebody waits for it, so that a buffer freed or changed too early, or an order that only happened to hold, shows. Asking whether it is done a second
+// time counts as waiting.
 // A Fault in a kernel is thrown by the call that waited.
 #pragma once
 #include <cstddef>
@@ -67,12 +68,11 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
-cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
-cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to);
 
@@ -88,7 +88,8 @@ namespace jvlm::emu {
 cudaError_t enqueue(cudaStream_t stream, Launch launch);
 
 // The call of this name fails with `code` once, after `skip` calls that do not. A code that a card does not recover from is returned by
-// every later call, as CUDA does, until reset().
+// every later call, as CUDA does, until reset(). With cudaErrorNotReady a launch (cudaLaunchKernelExC) succeeds and its kernel never ends.
+// JVLM_EMU_FAIL=CALL:CODE:SKIP orders the same for a program that cannot call this.
 void fail_next(const char* call, cudaError_t code, int skip = 0);
 // Forgets failures to come, errors, what is queued. Memory, streams and events stay.
 void reset();

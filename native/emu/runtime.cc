@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "emu/memory.h"
+#include "emu/nvtx3/nvToolsExt.h"
 
 using jvlm::emu::Kind;
 using Work = std::function<void()>;
@@ -20,6 +22,7 @@ struct CUstream_st {
   uint64_t queued = 0, done = 0;                           // ever
   std::unique_ptr<List> recording;                         // of a graph
   bool invalid = false;                                    // something was called that a recording cannot hold
+  bool asked = false;                                      // whether it is done, since work was last done
 };
 
 // Shared with what waits for it: an event may be destroyed before that.
@@ -53,7 +56,16 @@ struct Injection {
   cudaError_t code;
   int skip;
 };
-std::vector<Injection> injections;
+std::vector<Injection> from_environment() {
+  const char* text = std::getenv("JVLM_EMU_FAIL");
+  char call[64];
+  int code = 0, skip = 0;
+  if (!text) return {};
+  if (std::sscanf(text, "%63[^:]:%d:%d", call, &code, &skip) != 3) std::abort();
+  return {{call, static_cast<cudaError_t>(code), skip}};
+}
+std::vector<Injection> injections = from_environment();
+bool hanging = false;                                      // a kernel that never ends has begun
 
 bool beyond_recovery(cudaError_t e) {
   return e == cudaErrorIllegalAddress || e == cudaErrorLaunchTimeout || e == cudaErrorLaunchFailure || e == cudaErrorECCUncorrectable;
@@ -80,7 +92,7 @@ cudaError_t enter(const char* call) {
   std::lock_guard lock(mutex);                             \
   if (cudaError_t e = enter(__func__); e != cudaSuccess) return e
 
-// What frees does so after an error too, and then returns that error.
+// What frees or ends something does so after an error too, and then returns that error.
 #define JVLM_ENTER_TO_FREE()   \
   std::lock_guard lock(mutex); \
   const cudaError_t entered = enter(__func__)
@@ -93,7 +105,7 @@ std::shared_ptr<CUstream_st> owned(cudaStream_t stream) {
 
 // Does a stream's work up to a position.
 void advance(CUstream_st& s, uint64_t position) {
-  while (s.done < position && !s.queue.empty()) {
+  while (!hanging && s.done < position && !s.queue.empty()) {
     Work work = std::move(s.queue.front());
     s.queue.pop_front();
     ++s.done;
@@ -128,6 +140,7 @@ void throw_unthrown() {
 }
 
 void advance_all() {
+  if (hanging) throw jvlm::emu::Fault("emu: this call waits for a kernel that never ends");
   for (const auto& s : std::set(streams())) advance(*s, s->queued);
   throw_unthrown();
   jvlm::emu::check_margins();
@@ -155,6 +168,21 @@ cudaError_t put(cudaStream_t stream, Work work) {
 
 void reach(Moment& m) {
   if (auto s = m.stream.lock()) advance(*s, m.position);
+}
+
+// Whether a stream has come to a position. The first time that somebody asks, it has not.
+cudaError_t query(CUstream_st& s, uint64_t position) {
+  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
+  if (s.done < position && !s.asked) {
+    s.asked = true;
+    return cudaErrorNotReady;
+  }
+  s.asked = false;
+  advance(s, position);
+  if (hanging) return cudaErrorNotReady;
+  throw_unthrown();
+  jvlm::emu::check_margins();
+  return cudaSuccess;
 }
 
 bool on(Kind kind, const void* p, size_t bytes) { return jvlm::emu::contains(p, bytes, kind); }
@@ -318,15 +346,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return entered;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
   JVLM_ENTER();
   auto s = owned(stream);
-  if (!s) return result(cudaErrorInvalidResourceHandle);
-  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
-  advance(*s, s->queued);
-  throw_unthrown();
-  jvlm::emu::check_margins();
-  return cudaSuccess;
+  return s ? query(*s, s->queued) : result(cudaErrorInvalidResourceHandle);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -365,17 +388,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  JVLM_ENTER();
-  if (recording()) return result(cudaErrorStreamCaptureUnsupported);
-  reach(*event->moment);
-  return cudaSuccess;
-}
-
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   JVLM_ENTER();
   auto s = event->moment->stream.lock();
-  return result(!s || s->done >= event->moment->position ? cudaSuccess : cudaErrorNotReady);
+  return s ? query(*s, event->moment->position) : cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
@@ -395,11 +411,12 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  JVLM_ENTER();
+  JVLM_ENTER_TO_FREE();
   *graph = nullptr;
   auto s = owned(stream);
   if (!s || !s->recording) return result(cudaErrorInvalidResourceHandle);
   auto list = std::move(s->recording);
+  if (entered != cudaSuccess) return entered;
   if (s->invalid) return result(cudaErrorStreamCaptureInvalidated);
   *graph = new CUgraph_st{std::move(list)};
   ++graphs;
@@ -437,11 +454,32 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   });
 }
 
+namespace {
+std::vector<std::string> ranges;
+}
+int nvtxRangePushA(const char* name) {
+  std::lock_guard lock(mutex);
+  ranges.push_back(name);
+  return 0;
+}
+int nvtxRangePop() {
+  std::lock_guard lock(mutex);
+  ranges.push_back("");
+  return 0;
+}
+
 namespace jvlm::emu {
+
+std::vector<std::string> take_ranges() {
+  std::lock_guard lock(mutex);
+  return std::move(ranges);
+}
 
 cudaError_t enqueue(cudaStream_t stream, Launch launch) {
   std::lock_guard lock(mutex);
-  if (cudaError_t e = enter("cudaLaunchKernelExC"); e != cudaSuccess) return e;
+  const cudaError_t e = enter("cudaLaunchKernelExC");
+  if (e == cudaErrorNotReady) return put(stream, [] { hanging = true; });
+  if (e != cudaSuccess) return e;
   const uint64_t threads = uint64_t{launch.block.x} * launch.block.y * launch.block.z, blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   if (!threads || !blocks || threads > 1024 || launch.block.z > 64 || launch.grid.y > 65535 || launch.grid.z > 65535)
     return result(cudaErrorInvalidConfiguration);
@@ -457,6 +495,7 @@ void fail_next(const char* call, cudaError_t code, int skip) {
 void reset() {
   std::lock_guard lock(mutex);
   injections.clear();
+  hanging = false;
   broken = last = cudaSuccess;
   unthrown.clear();
   for (const auto& s : streams()) {

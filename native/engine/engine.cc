@@ -77,7 +77,7 @@ MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
 
 EngineState::EngineState(const std::string& device, const std::string& spec_text, const std::string& manifest, const std::string& limits_text,
                          int64_t* progress)
-    : spec_(parse_spec(spec_text)), limits_(parse_limits(limits_text)), ops_(make_ops(device, limits_.precision)), taps_(*ops_, trace_) {
+    : spec_(parse_spec(spec_text)), limits_(parse_limits(limits_text)), ops_(make_ops(device, limits_.precision, limits_.deterministic)), taps_(*ops_, trace_) {
   worker_ = std::thread([this] { work(); });
   try {
     run([&] {
@@ -199,7 +199,9 @@ void EngineState::encode(const uint8_t* rgb, int32_t count, const int32_t* shape
     ops_->upload(tiles_, rgb, bytes);
     workspace_.rewind(0);
     const VisionInput in = place_pictures(*ops_, workspace_, spec_.vision, pictures, tiles_);
+    const Range range(*ops_, "encode");
     Tensor x = vit_->forward(*ops_, workspace_, in, taps_);
+    const Range after(*ops_, "connector");
     connector_->forward(*ops_, workspace_, vision_.slice(first_row, rows), x, in, taps_);
   });
 }
@@ -236,6 +238,7 @@ int32_t* EngineState::upload(const std::vector<int32_t>& host) {
 
 void EngineState::step(Slot& slot, const Slot* before) {
   const Batch& b = slot.batch;
+  const Range range(*ops_, "step");
   workspace_.rewind(0);
   indices_.rewind(0);
   StepInput in;

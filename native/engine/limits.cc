@@ -25,6 +25,7 @@ Limits parse_limits(const std::string& text) {
   l.vision_rows = i32("vision_rows");
   l.encode_tiles = i32("encode_tiles");
   l.context = i32("context");
+  l.deterministic = integer(lines, "deterministic", 0, 1) == 1;
   if (l.step_tokens < l.sequences) throw request_error("step_tokens is smaller than sequences");
   return l;
 }

@@ -16,6 +16,7 @@ struct Limits {
   int32_t vision_rows = 0;                 // rows of the vision buffer
   int32_t encode_tiles = 0;                // tiles in one call of encode
   int32_t context = 0;                     // longest sequence
+  bool deterministic = false;              // 0 | 1: a sequence's numbers do not depend on what else is in its steps
 };
 
 Limits parse_limits(const std::string& text);

@@ -79,6 +79,7 @@ void Decoder::forward(Ops& ops, Arena& ws, Tensor logits, StepInput in, const st
     ops.rope_table(cos, sin, in.step, frequencies_, static_cast<int32_t>(half), spec_.rope_magnitude);
     in.step.cos = cos, in.step.sin = sin;
     for (int32_t i = 0; i < spec_.layers; ++i) {
+      const Range range(ops, "decoder", i);
       block(ops, layers_[static_cast<size_t>(i)], s, x, cache[static_cast<size_t>(i)], in.step);
       tap("decoder", i, x);
     }
@@ -87,6 +88,7 @@ void Decoder::forward(Ops& ops, Arena& ws, Tensor logits, StepInput in, const st
       tap("decoder.norm", s.normed);
     }
     if (in.logits_rows) {
+      const Range range(ops, "logits");
       ops.gather(last, x, in.logits_row);
       ops.norm_matmul(logits, last, s.normed.slice(0, in.logits_rows), norm_, head_, nullptr, Act::none);
       tap("logits", logits);

@@ -48,6 +48,7 @@ Tensor Vit::forward(Ops& ops, Arena& ws, const VisionInput& in, Taps& tap) const
     ops.patch_embed(x, in.rgb, in.patches, spec_.patch, patch_, patch_bias_, class_, positions_, spec_.mean, spec_.std);
     tap("vision.embed", x);
     for (int32_t i = 0; i < spec_.layers; ++i) {
+      const Range range(ops, "vision", i);
       block(ops, layers_[static_cast<size_t>(i)], s, x, in.rows);
       tap("vision", i, x);
     }

@@ -154,11 +154,26 @@ class Ops {
   // ids[r] = index of the largest of logits[r] (float), the lowest on ties; -1 where a row holds a NaN.
   virtual void argmax(int32_t* ids, Tensor logits) = 0;
 
+  // For profilers: what is queued until end_range is part of `stage`, and of its layer where that is not below 0. Ranges nest.
+  virtual void begin_range(const char* stage, int32_t layer) {}
+  virtual void end_range() {}
+
   // Bytes that reserve(scratch) will take, for the memory plan; `act` and precision as in make.
   virtual int64_t scratch_bytes(const Scratch& scratch) const = 0;
   // Bytes that the device can still give, where its memory is not the host's.
   virtual int64_t available_bytes() const { return std::numeric_limits<int64_t>::max(); }
   virtual std::string description() const = 0;            // what serves: instruction set, threads, which product is fastest here
+};
+
+class Range {
+ public:
+  Range(Ops& ops, const char* stage, int32_t layer = -1) : ops_(ops) { ops_.begin_range(stage, layer); }
+  ~Range() { ops_.end_range(); }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+
+ private:
+  Ops& ops_;
 };
 
 // precision: f32, bf16, or i8 (weight-only; act is bf16).

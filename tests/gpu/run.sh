@@ -103,7 +103,8 @@ part_ops() {
 
 part_models() {
     need tests/models_test || return
-    "$build/tests/models_test" "$device" tests/gpu/models h2ovl-0.8b h2ovl-2b
+    "$build/tests/models_test" "$device" tests/gpu/models h2ovl-0.8b h2ovl-2b &&
+        "$build/tests/models_test" "$device" tests/gpu/models deterministic h2ovl-2b
 }
 
 part_sanitizer() {

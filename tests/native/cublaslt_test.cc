@@ -185,7 +185,7 @@ void buckets() {
 
 // The backend on the emulation, whose streams are lazy: what was queued is done before the fake, which works at once, is called.
 void backend() {
-  const std::unique_ptr<Ops> ops(make_cuda_ops(0, Dtype::bf16, true)), without(jvlm_make_ops(0, static_cast<int>(Dtype::bf16)));
+  const std::unique_ptr<Ops> ops(make_cuda_ops(0, Dtype::bf16, true)), without(jvlm_make_ops(0, static_cast<int>(Dtype::bf16), 0));
   auto ends = [](const std::string& s, const std::string& with) { return s.size() > with.size() && s.compare(s.size() - with.size(), with.size(), with) == 0; };
   expect("the backend tells: " + ops->description(), ends(ops->description(), ", products by cuBLASLt 13.1"));
   expect("the emulation does not look for it: " + without->description(), ends(without->description(), ", products by jvlm"));

@@ -2,13 +2,17 @@
 // streams, events, graphs and errors. Bugs planted in kernels: emu_bugs.cu.
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "array.h"
 #include "base/error.h"
 #include "check.h"
+#include "emu/nvtx3/nvToolsExt.h"
+#include "ops/cuda/cuda_ops.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/sm80.cuh"
 
@@ -655,7 +659,7 @@ void errors_test() {
   expect("f63 pinned memory", says(error_of([] { cuda::allocate_pinned(100); }), "CAPACITY: ", "pinned"));
   {
     cuda::Stream s;
-    emu::fail_next("cudaStreamSynchronize", cudaErrorIllegalAddress);
+    emu::fail_next("cudaStreamQuery", cudaErrorIllegalAddress);
     expect("f65 a kernel's error", says(error_of([&] { s.wait(); }), "DEVICE: ", "cudaErrorIllegalAddress"));
     {
       const size_t before = emu::live_objects();
@@ -663,7 +667,7 @@ void errors_test() {
       emu::reset();
       held = new Array<char>(100);
       cuda::Stream other;
-      emu::fail_next("cudaStreamSynchronize", cudaErrorIllegalAddress);
+      emu::fail_next("cudaStreamQuery", cudaErrorIllegalAddress);
       error_of([&] { s.wait(); });
       delete held;
       expect("f65 memory is given back after it", emu::live_objects() == before + 1);
@@ -677,6 +681,68 @@ void errors_test() {
   }
 }
 
+// The backend: what cannot be had while it opens or makes a graph is told, nothing of it stays behind, and the next try serves.
+void backend_test() {
+  auto open = [] {
+    std::unique_ptr<Ops> ops(make_cuda_ops(0, Dtype::bf16));
+    Scratch s;
+    s.max_tiles = s.max_tile_tokens = s.max_patch_inputs = s.max_sequences = s.max_heads = s.max_head_size = 8;
+    ops->reserve(s);
+    return ops;
+  };
+  const size_t before = emu::live_objects();
+  for (const char* call : {"cudaMalloc", "cudaMallocHost", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"}) {
+    int fails = 0;
+    for (bool failed = true; failed; fails += failed) {
+      emu::fail_next(call, cudaErrorMemoryAllocation, fails);
+      const std::string what = error_of([&] { open(); });
+      failed = what.starts_with("CAPACITY: ");
+      expect("f64 opening without " + std::string(call), (failed || what == "none") && emu::live_objects() == before);
+      emu::reset();
+    }
+    expect("f64 " + std::string(call) + " is called", fails > 0);
+  }
+  {
+    const std::unique_ptr<Ops> ops = open();
+    const float numbers[] = {1, 2, 5, 3};
+    auto* logits = static_cast<float*>(ops->allocate(16));
+    auto* id = static_cast<int32_t*>(ops->allocate(4));
+    ops->upload(logits, numbers, 16);
+    auto best = [&] { ops->replay(1, [&] { ops->argmax(id, {logits, Dtype::f32, 1, 4, 4}); }); };
+    const size_t open_objects = emu::live_objects();
+    for (const char* call : {"cudaGraphInstantiate", "cudaStreamEndCapture", "cudaStreamBeginCapture"}) {
+      emu::fail_next(call, cudaErrorMemoryAllocation);
+      expect("f64 no memory for a graph: " + std::string(call), error_of(best).starts_with("CAPACITY: ") && emu::live_objects() == open_objects);
+    }
+    int32_t got = -1;
+    best();
+    ops->download(&got, id, 4);
+    expect("f64 the engine lives on", got == 2);
+    emu::take_ranges();
+    {
+      const Range outer(*ops, "step"), inner(*ops, "decoder", 31);
+    }
+    expect("ranges for profilers", emu::take_ranges() == std::vector<std::string>({"step", "decoder.31", "", ""}));
+  }
+  expect("f64 everything is given back", emu::live_objects() == before);
+}
+
+// A kernel that never ends. From here on this process opens no card.
+void hang_test() {
+  std::unique_ptr<Ops> ops(make_cuda_ops(0, Dtype::bf16));
+  auto* logits = static_cast<float*>(ops->allocate(16));
+  auto* id = static_cast<int32_t*>(ops->allocate(4));
+  int32_t got = -1;
+  emu::fail_next("cudaLaunchKernelExC", cudaErrorNotReady);
+  ops->argmax(id, {logits, Dtype::f32, 1, 4, 4});
+  const std::string what = error_of([&] { ops->download(&got, id, 4); });
+  expect("f66 a kernel that hangs: " + what, what.starts_with("DEVICE: ") && what.find("3 seconds") != std::string::npos);
+  const size_t held = emu::live_objects();
+  ops.reset();
+  expect("f66 closing frees nothing, for that would wait", emu::live_objects() == held);
+  expect("f66 no card is opened any more", error_of([] { make_cuda_ops(0, Dtype::bf16); }).starts_with("DEVICE: "));
+}
+
 __global__ void busy(uint32_t* out, int rounds) {
   uint32_t v = threadIdx.x;
   for (int i = 0; i < rounds; ++i) v = ptx::shuffle_xor(v, 1);
@@ -686,6 +752,7 @@ __global__ void busy(uint32_t* out, int rounds) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  setenv("JVLM_DEVICE_TIMEOUT", "3", 1);                   // for hang_test
   cuda::use_device(0);
   if (argc > 1) {                                          // speed
     emu::options().threads = 1;
@@ -714,6 +781,11 @@ int main(int argc, char** argv) {
   numbers_test();
   streams_test();
   errors_test();
+  setenv("JVLM_DEVICE_TIMEOUT", "3s", 1);
+  expect("f66 a timeout that is no number", error_of([] { cuda::use_device(0); }).starts_with("DEVICE: JVLM_DEVICE_TIMEOUT is '3s'"));
+  setenv("JVLM_DEVICE_TIMEOUT", "3", 1);
+  backend_test();
   expect("nothing is left", emu::live_objects() == 0);
+  hang_test();
   return test::report("emulation");
 }

@@ -2,6 +2,8 @@
 // lie within the case's bound of what was recorded, and the id with the highest is the recorded one where the margin is more than twice that.
 //
 //   models_test DEVICE FOLDER FAMILY...      FOLDER: tests/gpu/models, whose README.md says what its files hold
+//   models_test DEVICE FOLDER deterministic FAMILY...      the same cases in deterministic mode, in bf16 and int8: alone, and among three other sequences
+//                                                          in other chunks, every logit is the same to the last bit
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -203,6 +205,132 @@ void run(Engine* engine, const Limits& limits, const Spec& spec, const Case& c) 
   std::printf("%s: %zu steps, worst logit at %.3f of the bound %.3g, best id demanded in %zu\n", c.name.c_str(), c.steps.size(), worst, c.bound, demanded);
 }
 
+// ---- deterministic mode -----------------------------------------------------------------------------------------------------------------------
+constexpr int32_t kSequences = 4;
+
+struct Fed {                                               // new tokens of one sequence in a step
+  int32_t sequence = 0, past = 0, length = 0;              // length: what scaled rope goes by
+  std::vector<int32_t> token, row;
+};
+
+// One step of several sequences; the logits of the last token of each.
+std::vector<std::vector<float>> feed(Engine* engine, const Limits& limits, int32_t vocabulary, const std::vector<Fed>& all) {
+  std::vector<int32_t> token, row, start{0}, past, length, page, page_start{0}, last, ids(all.size());
+  for (const Fed& f : all) {
+    token.insert(token.end(), f.token.begin(), f.token.end());
+    row.insert(row.end(), f.row.begin(), f.row.end());
+    start.push_back(static_cast<int32_t>(token.size()));
+    past.push_back(f.past), length.push_back(f.length);
+    const int32_t each = limits.pages / kSequences, tokens = f.past + static_cast<int32_t>(f.token.size());
+    for (int32_t p = 0; p * limits.page_tokens < tokens; ++p) page.push_back((f.sequence + 1) * each - 1 - p);
+    page_start.push_back(static_cast<int32_t>(page.size()));
+    last.push_back(start.back() - 1);
+  }
+  const auto count = static_cast<int32_t>(all.size());
+  submit(engine, static_cast<int32_t>(token.size()), token.data(), row.data(), count, start.data(), past.data(), length.data(), page_start.data(),
+         page.data(), count, last.data());
+  collect(engine, ids.data());
+  std::vector<std::vector<float>> rows;
+  for (int32_t s = 0; s < count; ++s) rows.emplace_back(logits(engine) + s * vocabulary, logits(engine) + (s + 1) * vocabulary);
+  return rows;
+}
+
+// The logits of every step of a case, whose prompt is cut into chunks of these lengths (the last one again and again) and whose tiles are encoded so many
+// at a time; with `others`, three sequences of other lengths go their ways beside it, one of them with a prompt while the case decodes.
+std::vector<std::vector<float>> logits_of(Engine* engine, const Limits& limits, const Spec& spec, const Case& c, const std::vector<int32_t>& chunks,
+                                          int32_t tiles_at_once, bool others) {
+  const int32_t grid = spec.vision.grid(), tokens = static_cast<int32_t>(c.token.size());
+  const auto tile_bytes = static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3;
+  for (int32_t first = 0; first < c.tiles; first += tiles_at_once) {
+    // Another picture is encoded with the case's own, behind them in memory and in the vision buffer.
+    const int32_t n = std::min(tiles_at_once, c.tiles - first);
+    std::vector<uint8_t> rgb(c.rgb.begin() + static_cast<std::ptrdiff_t>(tile_bytes) * first, c.rgb.begin() + static_cast<std::ptrdiff_t>(tile_bytes) * (first + n));
+    if (others) rgb.insert(rgb.end(), c.rgb.rbegin(), c.rgb.rbegin() + static_cast<std::ptrdiff_t>(tile_bytes));
+    std::vector<int32_t> shape;
+    for (int32_t t = 0; t < n + others; ++t) shape.insert(shape.end(), {c.size, c.size, grid, grid});
+    encode(engine, rgb.data(), n + others, shape.data(), first * c.rows_per_tile);
+  }
+
+  std::vector<Fed> beside;                                 // lengths after each step: 5, 6, 7 ...; 150, 151 ...; 40, 80 ...
+  auto advance = [&](int32_t step) {
+    const int32_t fresh[] = {step ? 1 : 5, step ? 1 : 150, 40};
+    beside.resize(3);
+    for (int32_t s = 0; s < 3; ++s) {
+      Fed& f = beside[static_cast<size_t>(s)];
+      f.past += static_cast<int32_t>(f.token.size());
+      const int32_t n = std::min(fresh[s], limits.context - f.past);
+      f.sequence = s + 1, f.length = f.past + n;
+      f.token.clear(), f.row.assign(static_cast<size_t>(n), -1);
+      for (int32_t i = 0; i < n; ++i) f.token.push_back((f.past + i) * 7 % spec.decoder.vocabulary);
+    }
+  };
+
+  std::vector<std::vector<float>> all;
+  int32_t past = 0, step = 0;
+  auto run_step = [&](std::vector<int32_t> token, std::vector<int32_t> row, int32_t length) {
+    std::vector<Fed> in;
+    if (others) {
+      advance(step);
+      for (const Fed& f : beside)
+        if (!f.token.empty()) in.push_back(f);
+    }
+    const size_t own = std::min<size_t>(in.size(), 1);     // between the others
+    const auto n = static_cast<int32_t>(token.size());
+    in.insert(in.begin() + static_cast<std::ptrdiff_t>(own), Fed{0, past, length, std::move(token), std::move(row)});
+    std::vector<float> got = feed(engine, limits, spec.decoder.vocabulary, in)[own];
+    past += n, ++step;
+    return got;
+  };
+  std::vector<float> got;
+  while (past < tokens) {
+    const int32_t n = std::min(chunks[std::min(static_cast<size_t>(step), chunks.size() - 1)], tokens - past);
+    got = run_step({c.token.begin() + past, c.token.begin() + past + n}, {c.row.begin() + past, c.row.begin() + past + n}, tokens);
+  }
+  all.push_back(got);
+  for (size_t i = 0; i + 1 < c.steps.size(); ++i) all.push_back(run_step({c.steps[i].id}, {-1}, past + 1));
+  return all;
+}
+
+// How many logits differ, and where the largest difference is.
+int64_t differing(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b, std::string& worst) {
+  int64_t count = 0;
+  double most = -1;
+  for (size_t step = 0; step < a.size(); ++step)
+    for (size_t id = 0; id < a[step].size(); ++id) {
+      if (std::memcmp(&a[step][id], &b[step][id], sizeof(float)) == 0) continue;
+      ++count;
+      const double off = std::fabs(static_cast<double>(a[step][id]) - b[step][id]);
+      if (off > most) most = off, worst = "step " + std::to_string(step) + ", id " + std::to_string(id) + ": " + std::to_string(a[step][id]) + " alone, " + std::to_string(b[step][id]);
+    }
+  return count;
+}
+
+void deterministic(const char* device, const std::string& spec_text, const std::string& manifest, const Limits& l, const std::vector<Case>& all) {
+  const Spec spec = parse_spec(spec_text);
+  for (const char* precision : {"bf16", "int8"})
+    for (bool on : {true, false}) {
+      const int32_t each = (l.context + l.page_tokens - 1) / l.page_tokens;
+      const std::string text = std::string("precision ") + precision + "\npages " + std::to_string(kSequences * each) + "\npage_tokens " +
+                               std::to_string(l.page_tokens) + "\nsequences " + std::to_string(kSequences) + "\nstep_tokens " +
+                               std::to_string(l.context + 1000) + "\nvision_rows " + std::to_string(l.vision_rows + 512) + "\nencode_tiles 4\ncontext " +
+                               std::to_string(l.context) + "\ndeterministic " + (on ? "1" : "0") + "\n";
+      const Limits limits = parse_limits(text);
+      Engine* engine = open(device, spec_text.c_str(), manifest.c_str(), text.c_str(), nullptr);
+      int64_t differ = 0;
+      for (const Case& c : all) {
+        const auto alone = logits_of(engine, limits, spec, c, {static_cast<int32_t>(c.token.size())}, 1, false);
+        std::string worst;
+        const int64_t here = differing(alone, logits_of(engine, limits, spec, c, {1, 9, 1, 97}, 3, true), worst);
+        differ += here, ++cases;
+        if (on && here) ++failures, std::printf("FAIL %s %s: %ld logits differ, most in %s\n", c.name.c_str(), precision, static_cast<long>(here), worst.c_str());
+      }
+      // Without the mode they are not the same, else this test could not fail.
+      if (!on && !differ) ++failures, std::printf("FAIL %s: nothing differs without deterministic mode either\n", precision);
+      std::printf("deterministic %d, %s: %ld logits differ\n", on, precision, static_cast<long>(differ));
+      close(engine);
+    }
+}
+
 }  // namespace
 
 int main(int count, char** argument) {
@@ -214,10 +342,15 @@ int main(int count, char** argument) {
   std::string made = (fs::temp_directory_path() / "jvlm-models-XXXXXX").string();
   if (!mkdtemp(made.data())) return 1;
   try {
-    for (int i = 3; i < count; ++i) {
+    const bool alone = std::strcmp(argument[3], "deterministic") == 0;
+    for (int i = 3 + alone; i < count; ++i) {
       const fs::path family = folder / argument[i];
       make_weights(family, made);
       const std::string spec = text_of(family / "spec.txt"), limits = text_of(family / "limits.txt");
+      if (alone) {
+        deterministic(argument[1], spec, manifest_in(family, made), parse_limits(limits), read_cases(folder, family));
+        continue;
+      }
       Engine* engine = open(argument[1], spec.c_str(), manifest_in(family, made).c_str(), limits.c_str(), nullptr);
       for (const Case& c : read_cases(folder, family)) run(engine, parse_limits(limits), parse_spec(spec), c);
       close(engine);

@@ -84,7 +84,7 @@ void attention_dense(const Queue& queue, Tensor out, Tensor q, Tensor k, Tensor 
   const Dense p = {q.row<uint16_t>(0), k.row<uint16_t>(0), v.row<uint16_t>(0), out.row<uint16_t>(0), q.stride, k.stride, v.stride, out.stride,
                    queries.start, keys.start, heads / kv_heads, head_size, scale * kLog2E};
   for_head_size(head_size, [&](auto dim, auto exact) {
-    for_rows(q.rows * heads, queue.multiprocessors, [&](auto rows) {
+    for_rows(queue, q.rows * heads, [&](auto rows) {
       using Tile = FlashTile<dim.value, rows.value>;
       const auto blocks = static_cast<uint32_t>((queries.most + Tile::kQueries - 1) / Tile::kQueries);
       launch(queue.stream, attention_dense_kernel<dim.value, exact.value, rows.value>,

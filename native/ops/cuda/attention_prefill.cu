@@ -125,7 +125,7 @@ void attention_prefill(const Queue& queue, Tensor out, Tensor qkv, const KvCache
                      {static_cast<uint16_t*>(cache.k), static_cast<uint16_t*>(cache.v), cache.kv_heads, cache.page_tokens},
                      step.seq_start, step.past, step.page_start, step.page, step.sequences, group, cache.head_size, window, scale * kLog2E};
   for_head_size(cache.head_size, [&](auto dim, auto exact) {
-    for_rows(static_cast<int64_t>(step.tokens) * heads, queue.multiprocessors, [&](auto rows) {
+    for_rows(queue, static_cast<int64_t>(step.tokens) * heads, [&](auto rows) {
       using Tile = FlashTile<dim.value, rows.value>;
       // No more than this: a sequence's last block may be a part of one.
       const int64_t blocks = static_cast<int64_t>(step.tokens) * group / Tile::kQueries + step.sequences;

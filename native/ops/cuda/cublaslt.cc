@@ -68,7 +68,7 @@ CublasLt::CublasLt(int architecture) : workspace_(architecture >= 90 ? 32 << 20 
 }
 
 CublasLt::~CublasLt() {
-  if (handle_) lt_.cublasLtDestroy(handle_);
+  if (handle_ && !hung()) lt_.cublasLtDestroy(handle_);
 }
 
 // The first candidate that is there and cannot be used is remembered, for the sentence that tells so.

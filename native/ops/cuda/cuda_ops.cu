@@ -25,13 +25,14 @@ constexpr int64_t kFusedNormRows = 4;
 
 class CudaOps : public Ops {
  public:
-  CudaOps(int device, Dtype act, bool cublaslt) : info_(use_device(device)) {
+  CudaOps(int device, Dtype act, bool cublaslt, bool deterministic) : info_(use_device(device)) {
     if (act != Dtype::bf16)
       throw device_error("Precision float32 runs on the CPU only. Choose precision bf16 or int8 for this device, or the device cpu");
     queue_.stream = stream_;
     queue_.architecture = info_.architecture;
     queue_.multiprocessors = info_.multiprocessors;
-    if (cublaslt) cublaslt_.emplace(info_.architecture);
+    queue_.deterministic = deterministic;
+    if (cublaslt && !deterministic) cublaslt_.emplace(info_.architecture);
     staging_ = static_cast<char*>(allocate_pinned(2 * kHalf));
   }
 
@@ -148,13 +149,13 @@ class CudaOps : public Ops {
     product(out, x, w, end);
   }
   void norm_matmul(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, const float* bias, Act act) override {
-    if (x.rows > kFusedNormRows) return Ops::norm_matmul(out, x, normed, n, w, bias, act);
+    if (split(x.rows, kFusedNormRows)) return Ops::norm_matmul(out, x, normed, n, w, bias, act);
     End end;
     end.bias = bias, end.act = act;
     matvec(queue_, out, x, &n, w, end);
   }
   void norm_matmul_gate(Tensor out, Tensor x, Tensor normed, const Norm& n, const Matrix& w, Act act) override {
-    if (x.rows > kFusedNormRows) return Ops::norm_matmul_gate(out, x, normed, n, w, act);
+    if (split(x.rows, kFusedNormRows)) return Ops::norm_matmul_gate(out, x, normed, n, w, act);
     End end;
     end.kind = End::gate, end.act = act;
     matvec(queue_, out, x, &n, w, end);
@@ -171,20 +172,28 @@ class CudaOps : public Ops {
     cuda::rope_append(queue_, qkv, cache, heads, step);
   }
   void attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) override {
-    if (step.max_new == 1)
+    if (decodes(step))
       attention_decode(queue_, out, qkv, cache, heads, scale, window, step, false, decode_);
     else
       attention_prefill(queue_, out, qkv, cache, heads, scale, window, step);
   }
   void rope_append_attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) override {
-    if (step.max_new == 1) return attention_decode(queue_, out, qkv, cache, heads, scale, window, step, true, decode_);
+    if (decodes(step)) return attention_decode(queue_, out, qkv, cache, heads, scale, window, step, true, decode_);
     Ops::rope_append_attend(out, qkv, cache, heads, scale, window, step);
   }
   void argmax(int32_t* ids, Tensor logits) override { cuda::argmax(queue_, ids, logits); }
 
+  void begin_range(const char* stage, int32_t layer) override { cuda::begin_range(stage, layer); }
+  void end_range() override { cuda::end_range(); }
+
  private:
+  // In deterministic mode one kernel does all products and one all causal attention, which goes through a row's keys by themselves: how many rows there
+  // are, whether they are a prompt's or an answer's, and where a prompt was cut is nothing to them.
+  bool decodes(const Step& step) const { return step.max_new == 1 && !queue_.deterministic; }
+  bool split(int64_t rows, int64_t most) const { return rows > most || queue_.deterministic; }
+
   void product(Tensor out, Tensor x, const Matrix& w, const End& end) {
-    if (x.rows <= kMatvecRows)
+    if (!split(x.rows, kMatvecRows))
       matvec(queue_, out, x, nullptr, w, end);
     else if (!cublaslt_ || !cublaslt_->product(queue_, out, x, w, end, workspace_))
       gemm(queue_, out, x, w, end);
@@ -235,15 +244,15 @@ class CudaOps : public Ops {
 
 }  // namespace
 
-Ops* make_cuda_ops(int device, Dtype act, bool cublaslt) { return new CudaOps(device, act, cublaslt); }
+Ops* make_cuda_ops(int device, Dtype act, bool cublaslt, bool deterministic) { return new CudaOps(device, act, cublaslt, deterministic); }
 
 }  // namespace jvlm
 
-extern "C" __attribute__((visibility("default"))) jvlm::Ops* jvlm_make_ops(int device, int act) {
+extern "C" __attribute__((visibility("default"))) jvlm::Ops* jvlm_make_ops(int device, int act, int deterministic) {
 #ifdef __CUDACC__
   constexpr bool cublaslt = true;
 #else
   constexpr bool cublaslt = false;                         // the emulation's memory and streams are not the driver's
 #endif
-  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act), cublaslt);
+  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act), cublaslt, deterministic != 0);
 }

@@ -5,8 +5,8 @@
 namespace jvlm {
 
 // device: the card's index. act: bf16. cublaslt: whether it is looked for (cublaslt.h). The caller owns what it gets; throws Error.
-Ops* make_cuda_ops(int device, Dtype act, bool cublaslt = false);
+Ops* make_cuda_ops(int device, Dtype act, bool cublaslt = false, bool deterministic = false);
 
 }  // namespace jvlm
 
-extern "C" jvlm::Ops* jvlm_make_ops(int device, int act);
+extern "C" jvlm::Ops* jvlm_make_ops(int device, int act, int deterministic);

@@ -1,8 +1,18 @@
 #include "ops/cuda/device.h"
 
 #include <cuda_runtime.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#define JVLM_NVTX 1
+#endif
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
 
 #include "base/error.h"
 #include "ops/cuda/launch.cuh"
@@ -27,8 +37,8 @@ std::string explained(cudaError_t code) {
       return "this build has no code that the card and its driver can run; rebuild for its architecture or install a newer driver";
     case cudaErrorMemoryAllocation: return "the card has not enough free memory; lower the limits of the memory plan or end other processes on it";
     case cudaErrorIllegalAddress:
-    case cudaErrorLaunchFailure: return "a kernel accessed memory that is not its own; this is a fault of jvlm, please report model and request. Open the engine again";
-    case cudaErrorLaunchTimeout: return "a kernel ran longer than the card's watchdog allows; use a card without a display. Open the engine again";
+    case cudaErrorLaunchFailure: return "a kernel accessed memory that is not its own; this is a fault of jvlm, please report model and request. Start the process again";
+    case cudaErrorLaunchTimeout: return "a kernel ran longer than the card's watchdog allows; use a card without a display. Start the process again";
     case cudaErrorECCUncorrectable: return "the card's memory failed; reset the card (nvidia-smi -r) and have it checked if this returns";
     default: return "the CUDA runtime reports it; this is a fault of jvlm or of the driver, please report it";
   }
@@ -41,11 +51,40 @@ void check(cudaError_t code, const char* doing) {
   throw code == cudaErrorMemoryAllocation ? capacity(sentence) : device_error(sentence);
 }
 
+std::atomic<bool> a_kernel_hangs{false};
+
+std::chrono::seconds longest_wait() {
+  const char* text = std::getenv("JVLM_DEVICE_TIMEOUT");
+  if (!text) return std::chrono::seconds(60);
+  char* end = nullptr;
+  errno = 0;
+  const long seconds = std::strtol(text, &end, 10);
+  if (errno || end == text || *end || seconds < 1 || seconds > 1 << 30)
+    throw device_error("JVLM_DEVICE_TIMEOUT is '" + std::string(text) + "'; it must be a whole number of seconds, 1 or more");
+  return std::chrono::seconds(seconds);
+}
+
+// Asks until it is done. The runtime's own waits know no end; they ask as often.
+template <class Query>
+void wait_for_end(Query query, const char* doing) {
+  static const std::chrono::seconds longest = longest_wait();
+  const auto end = std::chrono::steady_clock::now() + longest;
+  for (cudaError_t code; (code = query()) != cudaSuccess; std::this_thread::yield()) {
+    if (code != cudaErrorNotReady) return check(code, doing);
+    if (!hung() && std::chrono::steady_clock::now() < end) continue;
+    a_kernel_hangs = true;
+    throw device_error("The card has not finished its work within " + std::to_string(longest.count()) +
+                       " seconds: a kernel hangs, or work takes longer than JVLM_DEVICE_TIMEOUT allows. Start the process again, with more seconds there if so");
+  }
+}
+
 size_t size(int64_t bytes) { return static_cast<size_t>(bytes); }
 
 }  // namespace
 
 void check(int code, const char* doing) { check(static_cast<cudaError_t>(code), doing); }
+
+bool hung() { return a_kernel_hangs; }
 
 int device_count() {
   int count = 0;
@@ -59,6 +98,8 @@ int device_count() {
 }
 
 DeviceInfo use_device(int index) {
+  static_cast<void>(longest_wait());                       // what cannot be read is told now
+  if (hung()) throw device_error("A kernel of this process hangs on a card, and no engine can be opened any more. Start the process again");
   check(cudaSetDevice(index), "opening the card");
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, index), "asking for the card's properties");
@@ -92,7 +133,9 @@ void* allocate(int64_t bytes) {
   return memory;
 }
 // Runs in destructors, where there is nobody to tell: the error stays with the device and is met by the next call.
-void release(void* memory) { static_cast<void>(cudaFree(memory)); }
+void release(void* memory) {
+  if (!hung()) static_cast<void>(cudaFree(memory));
+}
 
 void* allocate_pinned(int64_t bytes) {
   void* memory = nullptr;
@@ -104,7 +147,9 @@ void* allocate_pinned(int64_t bytes) {
   check(code, "allocating pinned memory");
   return memory;
 }
-void release_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
+void release_pinned(void* memory) {
+  if (!hung()) static_cast<void>(cudaFreeHost(memory));
+}
 
 void upload(StreamHandle stream, void* device, const void* pinned, int64_t bytes) {
   check(cudaMemcpyAsync(device, pinned, size(bytes), cudaMemcpyHostToDevice, stream), "queueing a copy to the card");
@@ -129,9 +174,13 @@ void download_now(void* host, const void* device, int64_t bytes) {
 }
 
 Event::Event(bool timed) { check(cudaEventCreateWithFlags(&event_, timed ? cudaEventDefault : cudaEventDisableTiming), "making an event"); }
-Event::~Event() { static_cast<void>(cudaEventDestroy(event_)); }
+Event::~Event() {
+  if (!hung()) static_cast<void>(cudaEventDestroy(event_));
+}
 void Event::record(StreamHandle stream) { check(cudaEventRecord(event_, stream), "recording an event"); }
-void Event::wait() const { check(cudaEventSynchronize(event_), "waiting for an event"); }
+void Event::wait() const {
+  wait_for_end([this] { return cudaEventQuery(event_); }, "waiting for an event");
+}
 bool Event::done() const {
   const cudaError_t code = cudaEventQuery(event_);
   if (code != cudaErrorNotReady) check(code, "asking for an event");
@@ -144,12 +193,16 @@ float Event::milliseconds_since(const Event& earlier) const {
 }
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
-Stream::~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
-void Stream::wait() const { check(cudaStreamSynchronize(stream_), "waiting for the card"); }
+Stream::~Stream() {
+  if (!hung()) static_cast<void>(cudaStreamDestroy(stream_));
+}
+void Stream::wait() const {
+  wait_for_end([this] { return cudaStreamQuery(stream_); }, "waiting for the card");
+}
 void Stream::wait_for(const Event& event) const { check(cudaStreamWaitEvent(stream_, event.handle(), 0), "making a stream wait"); }
 
 Graph::~Graph() {
-  if (graph_) static_cast<void>(cudaGraphExecDestroy(graph_));
+  if (graph_ && !hung()) static_cast<void>(cudaGraphExecDestroy(graph_));
 }
 void Graph::begin(StreamHandle stream) { check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording a graph"); }
 void Graph::end(StreamHandle stream) {
@@ -170,6 +223,18 @@ void Graph::drop(StreamHandle stream) {
 void Graph::launch(StreamHandle stream) const { check(cudaGraphLaunch(graph_, stream), "starting a graph"); }
 
 void synchronise() { check(cudaDeviceSynchronize(), "waiting for the card"); }
+
+#ifdef JVLM_NVTX
+void begin_range(const char* stage, int layer) {
+  char name[32];
+  if (layer >= 0) std::snprintf(name, sizeof name, "%s.%d", stage, layer);
+  nvtxRangePushA(layer >= 0 ? name : stage);
+}
+void end_range() { nvtxRangePop(); }
+#else
+void begin_range(const char*, int) {}
+void end_range() {}
+#endif
 
 #if defined(__CUDACC__)
 void launch_kernel(StreamHandle stream, const void* kernel, const Shape& shape, void** list) {

@@ -1,6 +1,9 @@
 // The CUDA runtime as the backend uses it; device.cu is the only file that calls it. No CUDA header is needed to include this one.
 // Everything throws Error: DEVICE for what is wrong with driver, card or code, CAPACITY where memory does not suffice. After an error
 // that the card does not recover from, every later call throws the same.
+//
+// A wait ends after JVLM_DEVICE_TIMEOUT seconds (60 where it is not set) with DEVICE: a kernel hangs, as far as anybody can tell. Whatever waits for
+// the card would wait for ever then, freeing too: nothing is freed any more, and the process opens no card again.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -23,6 +26,8 @@ struct DeviceInfo {
 
 // Cards that the driver shows, 0 without a card. No driver, or one that is too old, is DEVICE.
 int device_count();
+// Whether a wait has ended so.
+bool hung();
 // Makes card `index` the calling thread's; every thread calls it before anything below. An architecture below sm_80 is DEVICE.
 DeviceInfo use_device(int index);
 
@@ -91,6 +96,10 @@ class Graph {
 };
 
 void synchronise();                                        // the calling thread with all streams
+
+// Ranges of the calling thread that Nsight Systems shows, where NVTX was there when this was built. Without a profiler a call costs a short name.
+void begin_range(const char* stage, int layer);            // "stage", or "stage.layer" where layer is not below 0
+void end_range();
 
 // A runtime call's result; `doing` completes "... failed while".
 void check(int code, const char* doing);

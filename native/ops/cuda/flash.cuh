@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "ops/cuda/kernels.h"
 #include "ops/cuda/ptx/sm80.cuh"
 
 namespace jvlm::cuda {
@@ -290,8 +291,8 @@ struct Constant {
 
 // Queries of a warp for `rows` queries in all: 32 need fewer loads, 16 make more blocks, where there would be less than two for each multiprocessor.
 template <class F>
-void for_rows(int64_t rows, int multiprocessors, F f) {
-  if (rows >= static_cast<int64_t>(2) * 128 * multiprocessors)
+void for_rows(const Queue& queue, int64_t rows, F f) {
+  if (!queue.deterministic && rows >= static_cast<int64_t>(2) * 128 * queue.multiprocessors)
     f(Constant<32>());
   else
     f(Constant<16>());

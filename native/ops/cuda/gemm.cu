@@ -252,6 +252,7 @@ struct Tile {
   int cost;                                                // of a wave: m * n over how much of the rate the tile reaches
 };
 constexpr Tile kTiles[] = {{128, 128, 128 * 128}, {128, 64, 128 * 64 * 10 / 9}, {64, 64, 64 * 64 * 10 / 7}, {64, 32, 64 * 32 * 10 / 5}};
+constexpr int kOneTile = 2;                                // for any number of rows
 
 // The tile with which rows x columns of weights take the least time, two blocks a multiprocessor at once; the larger one on ties.
 constexpr int choose_tile(int64_t rows, int64_t columns, int multiprocessors) {
@@ -286,7 +287,8 @@ void gemm(const Queue& queue, Tensor out, Tensor x, const Matrix& w, const End& 
   GemmParams p{static_cast<const uint16_t*>(x.data), w.data, x.stride, weight_stride(w.k), static_cast<int32_t>(x.rows), static_cast<int32_t>(gate ? w.n / 2 : w.n),
                static_cast<int32_t>(w.k), 0, 0, wide, EndParams(out, w, end)};
   if (p.rows == 0 || p.outputs == 0) return;
-  switch (choose_tile(x.rows, w.n, queue.multiprocessors)) {
+  // Every tile adds a row's products up in the same order, but only the same instructions are sure to round the ends in the same way.
+  switch (queue.deterministic ? kOneTile : choose_tile(x.rows, w.n, queue.multiprocessors)) {
     case 0: return start<128, 128, 3>(queue, p, int8, gate);
     case 1: return start<128, 64, 4>(queue, p, int8, gate);
     case 2: return start<64, 64, 6>(queue, p, int8, gate);

@@ -13,6 +13,7 @@ namespace jvlm::cuda {
 struct Queue {
   StreamHandle stream = nullptr;
   int architecture = 80, multiprocessors = 1;
+  bool deterministic = false;                              // no kernel and no tile is chosen by how many rows there are
 };
 
 // ---- weights ----------------------------------------------------------------------------------------------------------------------------

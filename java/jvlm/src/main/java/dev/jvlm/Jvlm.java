@@ -51,10 +51,12 @@ public final class Jvlm implements AutoCloseable {
         this.checkpoint = checkpoint;
         Map<String, String> devices = EngineLoop.devices(); // once: it opens every device
         String name = deviceName(options, () -> devices);
-        this.device = name + " (" + devices.get(name) + "), " + options.precision().label();
-        this.memoryPlan = EngineLoop.memoryPlan(checkpoint.blueprint(), name, options.precision().label(), options.context(), options.sequences());
-        this.loop = EngineLoop.open(checkpoint, name, options.precision().label(), options.context(), options.sequences(), options.queue(),
-                options.memoryLimit(), options.progress());
+        this.device = name + " (" + devices.get(name) + "), " + options.precision().label()
+                + (options.deterministic() ? ", deterministic: products by jvlm" : "");
+        this.memoryPlan = EngineLoop.memoryPlan(checkpoint.blueprint(), name, options.precision().label(), options.deterministic(),
+                options.context(), options.sequences());
+        this.loop = EngineLoop.open(checkpoint, name, options.precision().label(), options.deterministic(), options.context(),
+                options.sequences(), options.queue(), options.memoryLimit(), options.progress());
         this.closed = new AtomicBoolean();
         AtomicBoolean wasClosed = closed;
         Throwable openedHere = new Throwable("The model was opened here");
@@ -83,7 +85,8 @@ public final class Jvlm implements AutoCloseable {
 
     /** Bytes by part (weights, cache, ...) that opening such a model would take; nothing is taken and no weights need be there. */
     public static Map<String, Long> memoryPlan(Blueprint blueprint, Options options) {
-        return EngineLoop.memoryPlan(blueprint, deviceName(options, EngineLoop::devices), options.precision().label(), options.context(), options.sequences());
+        return EngineLoop.memoryPlan(blueprint, deviceName(options, EngineLoop::devices), options.precision().label(), options.deterministic(),
+                options.context(), options.sequences());
     }
 
     /** The devices of this machine, name to description, best first. */

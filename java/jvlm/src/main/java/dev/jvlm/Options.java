@@ -16,10 +16,12 @@ import java.util.function.BiConsumer;
  * @param memoryLimit bytes that the engine may take, 0 for no limit; a model that needs more is refused before it loads
  * @param progress called during loading, on the thread that opens, with bytes loaded and bytes in all
  * @param adapter the folder of a LoRA, rsLoRA or DoRA adapter as PEFT writes it, merged into the weights as they are loaded; null for none
+ * @param deterministic whether a request's numbers are the same to the last bit whatever other requests run beside it, for what that costs in speed; on
+ *     CUDA devices only, refused with DEVICE elsewhere
  */
 public record Options(
         String device, Precision precision, int context, int sequences, int queue, long memoryLimit, BiConsumer<Long, Long> progress,
-        Path adapter) {
+        Path adapter, boolean deterministic) {
 
     /** How weights are held and products computed; {@code float32} is what the references' recorded values are compared with. */
     public enum Precision {
@@ -50,7 +52,7 @@ public record Options(
         }
     }
 
-    public static final Options DEFAULT = new Options("auto", Precision.BF16, 0, 4, 256, 0, (done, all) -> {}, null);
+    public static final Options DEFAULT = new Options("auto", Precision.BF16, 0, 4, 256, 0, (done, all) -> {}, null, false);
 
     public Options {
         check(device != null && !device.isBlank(), "device is empty; choose auto, cuda:0 or cpu");
@@ -68,34 +70,38 @@ public record Options(
     }
 
     public Options withDevice(String device) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withPrecision(Precision precision) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withContext(int context) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withSequences(int sequences) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withQueue(int queue) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withMemoryLimit(long memoryLimit) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withProgress(BiConsumer<Long, Long> progress) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 
     public Options withAdapter(Path adapter) {
-        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter);
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
+    }
+
+    public Options withDeterministic(boolean deterministic) {
+        return new Options(device, precision, context, sequences, queue, memoryLimit, progress, adapter, deterministic);
     }
 }

@@ -65,6 +65,15 @@ class JvlmTest {
         return read(word).sampling(Sampling.builder().bannedTokens(Set.of(end)).build()).loopGuard(false).maxTokens(maxTokens);
     }
 
+    @Test
+    void deterministicModeIsRefusedWhereItIsNotHonoured() {
+        assertThatThrownBy(() -> Jvlm.open(NANO, OPTIONS.withDevice("cpu").withDeterministic(true)))
+                .isInstanceOf(JvlmException.class)
+                .hasMessageContainingAll("cpu has no deterministic mode", "CUDA device")
+                .extracting("code")
+                .isEqualTo(JvlmException.Code.DEVICE);
+    }
+
     private static void assertRefused(Runnable call, String... saying) {
         assertThatThrownBy(call::run)
                 .isInstanceOf(JvlmException.class)

@@ -88,8 +88,9 @@ public final class EngineLoop implements AutoCloseable {
     /**
      * Loads a model.
      *
-     * @param device cpu
+     * @param device cpu, cuda:0 and so on
      * @param precision float32, bf16 or int8
+     * @param deterministic whether a request's numbers do not depend on what runs beside it
      * @param context longest sequence in tokens, 0 for the default
      * @param sequences requests that run at the same time
      * @param queue requests that may wait
@@ -97,10 +98,10 @@ public final class EngineLoop implements AutoCloseable {
      * @param progress gets bytes loaded and bytes in all, on the calling thread
      * @throws JvlmException CAPACITY if it does not fit into the memory, with both numbers, before anything is taken
      */
-    public static EngineLoop open(Checkpoint checkpoint, String device, String precision, int context, int sequences, int queue,
-            long memoryLimit, BiConsumer<Long, Long> progress) {
+    public static EngineLoop open(Checkpoint checkpoint, String device, String precision, boolean deterministic, int context, int sequences,
+            int queue, long memoryLimit, BiConsumer<Long, Long> progress) {
         Blueprint blueprint = checkpoint.blueprint();
-        Limits limits = Limits.of(blueprint.spec(), blueprint.tiling(), precision, context, sequences);
+        Limits limits = Limits.of(blueprint.spec(), blueprint.tiling(), precision, deterministic, context, sequences);
         String spec = blueprint.spec().toText();
         checkMemory(Engine.plan(device, spec, limits), device, memoryLimit);
         Engine engine = load(checkpoint.manifest(), device, spec, limits, blueprint.spec().decoder().vocabulary(), progress);
@@ -110,14 +111,15 @@ public final class EngineLoop implements AutoCloseable {
     }
 
     /** Bytes by part that {@link #open} would take; nothing is taken. */
-    public static Map<String, Long> memoryPlan(Blueprint blueprint, String device, String precision, int context, int sequences) {
+    public static Map<String, Long> memoryPlan(Blueprint blueprint, String device, String precision, boolean deterministic, int context,
+            int sequences) {
         return Engine.plan(device, blueprint.spec().toText(),
-                Limits.of(blueprint.spec(), blueprint.tiling(), precision, context, sequences));
+                Limits.of(blueprint.spec(), blueprint.tiling(), precision, deterministic, context, sequences));
     }
 
     /** The limits that {@link #open} would give to native code, as text ({@code native/engine/limits.h}): for the native benchmark. */
     public static String limits(Blueprint blueprint, String precision, int context, int sequences) {
-        return Limits.of(blueprint.spec(), blueprint.tiling(), precision, context, sequences).toText();
+        return Limits.of(blueprint.spec(), blueprint.tiling(), precision, false, context, sequences).toText();
     }
 
     /** The devices of this machine: name to description. */
@@ -440,8 +442,12 @@ public final class EngineLoop implements AutoCloseable {
         Tiles tiles = next.tiles();
         int count = Math.min(limits.encodeTiles(), tiles.count() - next.first());
         long start = System.nanoTime();
-        engine.encode(tiles.rgb(next.first(), count), count, tiles.shape(next.first(), count),
-                s.firstRow + s.tilesEncoded * checkpoint.blueprint().spec().rowsPerTile());
+        try {
+            engine.encode(tiles.rgb(next.first(), count), count, tiles.shape(next.first(), count),
+                    s.firstRow + s.tilesEncoded * checkpoint.blueprint().spec().rowsPerTile());
+        } catch (JvlmException e) {
+            failVictims(List.of(s), e);
+        }
         s.tilesEncoded += count;
         g.addVision(System.nanoTime() - start);
         return true;
@@ -459,8 +465,13 @@ public final class EngineLoop implements AutoCloseable {
 
     private void collect() {
         Flight flight = flights.remove();
-        engine.collect(ids);
         flight.planned.forEach(s -> s.inFlight--);
+        try {
+            engine.collect(ids);
+        } catch (JvlmException e) {
+            failVictims(flight.planned, e);
+            return;
+        }
         int vocabulary = checkpoint.blueprint().spec().decoder().vocabulary();
         FloatBuffer logits = null;
         for (int row = 0; row < flight.rowsOf.size(); row++) {
@@ -487,6 +498,14 @@ public final class EngineLoop implements AutoCloseable {
                 g.fail(e); // This request's own fault: the others go on.
             }
         }
+    }
+
+    /** Where memory was lacking, those whose work it was end with that and the others go on; after any other failure nobody does. */
+    private void failVictims(List<Sequence> victims, JvlmException e) {
+        if (e.code() != JvlmException.Code.CAPACITY) {
+            throw e;
+        }
+        victims.forEach(s -> generations.get(s).fail(e));
     }
 
     /**

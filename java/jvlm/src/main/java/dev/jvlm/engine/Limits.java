@@ -15,9 +15,11 @@ import dev.jvlm.model.Tiling;
  * @param visionRows rows of the vision buffer
  * @param encodeTiles tiles in one call of encode
  * @param context longest sequence, in tokens
+ * @param deterministic whether a sequence's numbers do not depend on what else is in its steps
  */
 record Limits(
-        String precision, int pages, int pageTokens, int sequences, int stepTokens, int visionRows, int encodeTiles, int context) {
+        String precision, int pages, int pageTokens, int sequences, int stepTokens, int visionRows, int encodeTiles, int context,
+        boolean deterministic) {
     private static final int DEFAULT_CONTEXT = 8192;
     private static final int PAGE_TOKENS = 64;
 
@@ -33,7 +35,7 @@ record Limits(
      * @param context tokens, or 0 for the smaller of the model's maximum and 8192
      * @throws JvlmException REQUEST if the model cannot have such a context
      */
-    static Limits of(ModelSpec spec, Tiling tiling, String precision, int context, int sequences) {
+    static Limits of(ModelSpec spec, Tiling tiling, String precision, boolean deterministic, int context, int sequences) {
         int most = spec.decoder().context();
         if (context > most) {
             throw new JvlmException(
@@ -44,12 +46,12 @@ record Limits(
         // Two of the largest pictures, so that one is encoded while the other is read; any prompt that fits the context fits here too.
         int rows = Math.max(tokens, 2 * tiling.mostTiles() * spec.rowsPerTile());
         return new Limits(precision, pages, PAGE_TOKENS, sequences, Math.max(sequences, Math.min(tokens, STEP_TOKENS)), rows,
-                Math.max(1, Math.min(16, ENCODE_TOKENS / spec.vision().tokens())), tokens);
+                Math.max(1, Math.min(16, ENCODE_TOKENS / spec.vision().tokens())), tokens, deterministic);
     }
 
     String toText() {
         return "precision " + precision + "\npages " + pages + "\npage_tokens " + pageTokens + "\nsequences " + sequences
                 + "\nstep_tokens " + stepTokens + "\nvision_rows " + visionRows + "\nencode_tiles " + encodeTiles + "\ncontext " + context
-                + "\n";
+                + "\ndeterministic " + (deterministic ? 1 : 0) + "\n";
     }
 }

@@ -55,7 +55,7 @@ class EngineLoopTest {
     }
 
     private static EngineLoop open(Checkpoint checkpoint) {
-        return EngineLoop.open(checkpoint, "cpu", "float32", 256, 2, 8, 0, (done, all) -> {});
+        return EngineLoop.open(checkpoint, "cpu", "float32", false, 256, 2, 8, 0, (done, all) -> {});
     }
 
     @Test
@@ -63,7 +63,7 @@ class EngineLoopTest {
         List<Long> done = new ArrayList<>();
         long[] whole = new long[1];
         Checkpoint checkpoint = Checkpoint.open(folder);
-        EngineLoop.open(checkpoint, "cpu", "bf16", 256, 2, 8, 0, (now, all) -> {
+        EngineLoop.open(checkpoint, "cpu", "bf16", false, 256, 2, 8, 0, (now, all) -> {
                     done.add(now);
                     whole[0] = all;
                 })
@@ -75,7 +75,7 @@ class EngineLoopTest {
     @Test
     void aProgressListenerThatThrowsLeavesNothingOpen() {
         RuntimeException mine = new RuntimeException("mine");
-        assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), "cpu", "bf16", 256, 2, 8, 0, (now, all) -> {
+        assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), "cpu", "bf16", false, 256, 2, 8, 0, (now, all) -> {
                     throw mine;
                 }))
                 .isSameAs(mine);
@@ -179,7 +179,7 @@ class EngineLoopTest {
     @Test
     void f63_aCardWithTooLittleMemoryIsToldWithBothNumbers() {
         // 60,000 sequences of 256 tokens: over the emulated card's 8 GiB.
-        assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), "emu", "bf16", 256, 60_000, 8, 0, (done, all) -> {}))
+        assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), "emu", "bf16", false, 256, 60_000, 8, 0, (done, all) -> {}))
                 .isInstanceOf(JvlmException.class)
                 .hasMessageMatching("The model needs \\d+ MiB of the device's memory and \\d+ MiB are free; choose .*")
                 .extracting("code")
@@ -190,13 +190,34 @@ class EngineLoopTest {
     @Test
     void f62_whatADeviceCannotDoIsRefusedWithTheRemedy() {
         for (String[] wanted : new String[][] {{"emu", "float32", "bf16"}, {"cuda:0", "bf16", "driver"}, {"tpu", "bf16", "cuda:0"}}) {
-            assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), wanted[0], wanted[1], 256, 2, 8, 0, (done, all) -> {}))
+            assertThatThrownBy(() -> EngineLoop.open(Checkpoint.open(folder), wanted[0], wanted[1], false, 256, 2, 8, 0, (done, all) -> {}))
                     .isInstanceOf(JvlmException.class)
                     .hasMessageContaining(wanted[2])
                     .hasMessageContaining("cpu")
                     .extracting("code")
                     .isEqualTo(JvlmException.Code.DEVICE);
         }
+    }
+
+    /** Answers with their probabilities, on the emulated card. */
+    @Test
+    void inDeterministicModeAnAnswerIsTheSameWhateverRunsBesideIt() {
+        Request request = Request.builder().text("Read the text.").maxTokens(6).logprobs(2).loopGuard(false).build();
+        try (EngineLoop loop = EngineLoop.open(Checkpoint.open(folder), "emu", "bf16", true, 256, 3, 8, 0, (done, all) -> {})) {
+            Answer alone = answer(loop, request);
+            List<Generation> others = List.of(
+                    loop.prepare(Request.builder().text("abc").maxTokens(9).loopGuard(false).build(), piece -> {}),
+                    loop.prepare(Request.builder().text("x".repeat(150)).maxTokens(3).loopGuard(false).build(), piece -> {}));
+            others.forEach(loop::submit);
+            assertThat(answer(loop, request).logprobs()).isEqualTo(alone.logprobs());
+            others.forEach(g -> g.done().join());
+        }
+    }
+
+    private static Answer answer(EngineLoop loop, Request request) {
+        Generation g = loop.prepare(request, piece -> {});
+        loop.submit(g);
+        return g.done().join();
     }
 
     @Test
@@ -213,7 +234,7 @@ class EngineLoopTest {
     @Test
     void randomTrafficLeavesNothingBehind() throws Exception {
         Random random = new Random(1);
-        try (EngineLoop loop = EngineLoop.open(Checkpoint.open(folder), "cpu", "float32", 512, 3, 1000, 0, (done, all) -> {})) {
+        try (EngineLoop loop = EngineLoop.open(Checkpoint.open(folder), "cpu", "float32", false, 512, 3, 1000, 0, (done, all) -> {})) {
             int all = loop.freePages();
             List<Generation> started = new ArrayList<>();
             for (int i = 0; i < 150; i++) {

@@ -51,7 +51,7 @@ public final class Forward implements AutoCloseable {
         int pages = (context + PAGE_TOKENS - 1) / PAGE_TOKENS;
         return new Limits(
                 precision, pages, PAGE_TOKENS, 1, STEP_TOKENS, Math.max(visionRows, ENCODE_TILES * spec.rowsPerTile()), ENCODE_TILES,
-                context);
+                context, false);
     }
 
     /** The limits that {@link #open} would open an engine with, as native code reads them. */

@@ -18,7 +18,7 @@ import org.junit.jupiter.api.Test;
 class SchedulerTest {
 
     private static Limits limits(int pages, int sequences, int stepTokens, int visionRows) {
-        return new Limits("float32", pages, 4, sequences, stepTokens, visionRows, 1, 1000);
+        return new Limits("float32", pages, 4, sequences, stepTokens, visionRows, 1, 1000, false);
     }
 
     private static Sequence text(int prompt, int maxTokens, boolean runsAhead) {
