@@ -48,7 +48,11 @@ std::set<std::shared_ptr<CUstream_st>>& streams() {
   static auto* all = new std::set<std::shared_ptr<CUstream_st>>();
   return *all;
 }
-size_t events = 0, graphs = 0;
+std::set<std::unique_ptr<CUevent_st>>& events() {
+  static auto* all = new std::set<std::unique_ptr<CUevent_st>>();
+  return *all;
+}
+size_t graphs = 0;
 cudaError_t broken = cudaSuccess, last = cudaSuccess;
 
 struct Injection {
@@ -363,15 +367,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   JVLM_ENTER();
-  *event = new CUevent_st();
-  ++events;
+  *event = events().insert(std::make_unique<CUevent_st>()).first->get();
   return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   std::lock_guard lock(mutex);
-  delete event;
-  --events;
+  std::erase_if(events(), [=](const auto& e) { return e.get() == event; });
   return cudaSuccess;
 }
 
@@ -514,7 +516,7 @@ size_t queued() {
 
 size_t live_objects() {
   std::lock_guard lock(mutex);
-  return streams().size() + events + graphs + count_allocations();
+  return streams().size() + events().size() + graphs + count_allocations();
 }
 
 }  // namespace jvlm::emu
