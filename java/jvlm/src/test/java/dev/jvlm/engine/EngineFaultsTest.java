@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletionException;
 import java.util.function.Supplier;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /** A card that fails while it works: the emulated one, told to by JVLM_EMU_FAIL. Each fault has a process of its own, as it must where it is real. */
@@ -127,11 +128,13 @@ class EngineFaultsTest {
         assertGivenUp(child("cudaStreamQuery:700:2"), "cudaErrorIllegalAddress");
     }
 
+    @Tag("full")
     @Test
     void f66_aKernelThatHangsIsToldAfterTheTimeout() throws Exception {
         assertGivenUp(child("cudaLaunchKernelExC:600:3"), "within 3 seconds");
     }
 
+    @Tag("full")
     @Test
     void f64_withoutMemoryForAGraphTheStepsRequestsEndAndTheOthersGoOn() throws Exception {
         Said said = child("cudaGraphInstantiate:2:0");

@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -153,6 +154,7 @@ class SafeTensorsTest {
         assertRefused("'b' occurs twice");
     }
 
+    @Tag("full")
     @Test
     void f52_randomlyChangedHeadersAreReadOrRefused() throws IOException {
         Random random = new Random(52);

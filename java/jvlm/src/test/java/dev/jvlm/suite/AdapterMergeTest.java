@@ -24,6 +24,7 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -64,6 +65,7 @@ class AdapterMergeTest {
     }
 
     /** The adapter's numbers are such that merging is exact, so that what follows it (packing, rounding, int8) must give the same too. */
+    @Tag("full")
     @ParameterizedTest
     @MethodSource("familiesAndPrecisions")
     void loraGivesTheLogitsOfTheMergedModelToTheBit(Path family, Precision precision, @TempDir Path folder) throws IOException {
@@ -78,6 +80,7 @@ class AdapterMergeTest {
         assertThat(farthest(got, logits(family, plain, precision))).isGreaterThan(0.1 * largest(merged));
     }
 
+    @Tag("full")
     @ParameterizedTest
     @MethodSource("families")
     void doraGivesTheLogitsOfTheMergedModel(Path family, @TempDir Path folder) throws IOException {

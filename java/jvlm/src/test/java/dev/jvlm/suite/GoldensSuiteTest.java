@@ -45,6 +45,7 @@ class GoldensSuiteTest {
     /** A family, up to which length of prompt, and what its line says then. */
     private record Part(String family, int longest, String cases) {}
 
+    @Tag("full")
     @Test
     void recordedCasesAreReproduced() {
         Result result = run(GOLDENS, Precision.FLOAT32);
