@@ -123,6 +123,7 @@ class EngineFaultsTest {
         assertThat(said.of("live")).containsExactly("0", "0");
     }
 
+    @Tag("full")
     @Test
     void f65_afterAnErrorThatACardDoesNotRecoverFromAllThatWaitAreTold() throws Exception {
         assertGivenUp(child("cudaStreamQuery:700:2"), "cudaErrorIllegalAddress");

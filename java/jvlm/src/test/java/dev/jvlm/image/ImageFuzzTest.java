@@ -11,6 +11,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.zip.CRC32;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -19,6 +20,7 @@ class ImageFuzzTest {
     private static final Path MADE = Path.of(System.getProperty("jvlm.root"), "tests/images/made");
     private static final int MUTATIONS = 150;
 
+    @Tag("full")
     @Test
     @Timeout(120)
     void damagedFilesAreDecodedOrRefused() throws IOException {

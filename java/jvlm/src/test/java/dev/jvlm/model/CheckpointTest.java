@@ -18,6 +18,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -181,6 +182,7 @@ class CheckpointTest {
         }
     }
 
+    @Tag("full")
     @Test
     void f55_randomlyChangedTokenizerFilesAreReadOrRefused() throws IOException {
         Random random = new Random(55);

@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -218,6 +219,7 @@ class H2ovlTest {
                 .hasMessageContainingAll("model_type is ", "Supported: H2OVL-Mississippi");
     }
 
+    @Tag("full")
     @Test
     void f54_anyValueOfAnyKeyIsReadOrRefused() {
         List<String> values = List.of("null", "0", "-1", "1", "7", "1e99", "0.5", "true", "false", "''", "'x'", "[]", "{}", "[null]",

@@ -18,6 +18,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Collectors;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -282,6 +283,7 @@ class InternVlTest {
         }
     }
 
+    @Tag("full")
     @Test
     void f54_anyValueOfAnyKeyIsReadOrRefused() {
         List<String> values = List.of("null", "0", "-1", "1", "7", "1e99", "0.5", "true", "''", "'x'", "[]", "{}", "[null]",

@@ -10,6 +10,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -68,6 +69,7 @@ class TextStreamTest {
         return Tokenizer.load(folder);
     }
 
+    @Tag("full")
     @ParameterizedTest
     @MethodSource("vocabularies")
     void piecesAddUpToTheDecodingOfAllIds(String vocabulary) throws IOException {

@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /** Ids and texts of third-party vectors; tests/tokenizers/PROVENANCE.md says where each comes from. */
@@ -28,6 +29,7 @@ class TokenizerVectorsTest {
         assertThat(cases).isEqualTo(7 * 94 * 2 + 46 + 12 + 1);
     }
 
+    @Tag("full")
     @Test
     void f35_aMegabyteOfOneCharacterAndBrokenSurrogatesHaveADefinedEncoding() throws IOException {
         SubwordModel model = sentencePiece("mistral-7b-v0.1");
