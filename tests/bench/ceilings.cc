@@ -4,7 +4,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -14,6 +13,7 @@
 
 #include "base/os.h"
 #include "ops/cpu/gemm.h"
+#include "reading.h"
 #ifdef JVLM_ONEDNN
 #include <oneapi/dnnl/dnnl.hpp>
 #endif
@@ -30,20 +30,6 @@ struct Shape {
 };
 // A tile's and a prompt's products, and one square.
 constexpr Shape kShapes[] = {{1025, 4096, 1024}, {1025, 3072, 1024}, {1856, 8192, 1536}, {1024, 1024, 1024}, {2048, 2048, 2048}};
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-template <class F>
-double best_of(double seconds, F&& work) {
-  work();
-  double best = 1e9;
-  for (const double end = now() + seconds; now() < end;) {
-    const double start = now();
-    work();
-    best = std::min(best, now() - start);
-  }
-  return best;
-}
 
 // Memory on huge pages, freed at the end of its scope, holding small finite numbers of any type.
 struct Memory {
@@ -94,45 +80,9 @@ double product(Dtype dtype) {
 
 #endif
 
-#if defined(__x86_64__)
-#define JVLM_WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define JVLM_WIDEST
-#endif
-
-typedef uint64_t Line __attribute__((vector_size(64)));   // of a cache
-
-// The exclusive or of `streams` stretches of `count` lines each, read side by side, four lines of each at a time.
-template <int streams>
-inline __attribute__((always_inline)) uint64_t fold(const Line* from, int64_t count) {
-  Line a{}, b{}, c{}, d{};
-  for (int64_t i = 0; i < count; i += 4)
-    for (int s = 0; s < streams; ++s) {
-      const Line* at = from + s * count + i;
-      for (int l = 0; l < 4; ++l) __builtin_prefetch(at + 16 + l);
-      a ^= at[0], b ^= at[1], c ^= at[2], d ^= at[3];
-    }
-  a ^= b ^ c ^ d;
-  return a[0] ^ a[1] ^ a[2] ^ a[3] ^ a[4] ^ a[5] ^ a[6] ^ a[7];
-}
-JVLM_WIDEST uint64_t fold1(const Line* from, int64_t count) { return fold<1>(from, count); }
-JVLM_WIDEST uint64_t fold2(const Line* from, int64_t count) { return fold<2>(from, count / 2); }
-JVLM_WIDEST uint64_t fold4(const Line* from, int64_t count) { return fold<4>(from, count / 4); }
-
 double reading() {
   Memory memory(kReadBytes);
-  const int64_t threads = omp_get_max_threads(), lines = kReadBytes / 64 / threads / 16 * 16;
-  double most = 0;
-  uint64_t seen = 0;
-  for (auto* read : {fold1, fold2, fold4}) {
-    const double time = best_of(0.8, [&] {
-#pragma omp parallel reduction(^ : seen)
-      seen ^= read(static_cast<const Line*>(memory.data) + omp_get_thread_num() * lines, lines);
-    });
-    most = std::max(most, static_cast<double>(lines * threads * 64) / time * 1e-9);
-  }
-  if (seen == 1) std::fputs(" ", stderr);                 // the sum is used
-  return most;
+  return read_rate(memory.data, kReadBytes);
 }
 
 std::string cpu_model() {

@@ -1,14 +1,14 @@
 // Times the stages of a model at its true shape, for `jvlm bench`: through the boundary that Java uses, with seeded weights. One JSON object
-// a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, at the end the memory's peak beside the plan.
+// a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode also "read_gbs", how fast the engine's own memory can be
+// read; at the end the memory's peak beside the plan.
 //
 //   model_stages SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode
 //
-// vision     `encode` as requests call it: tower and connector, 1 tile and 7 tiles; with a perceiver one picture as large as the tower takes it
+// vision     `encode` as requests call it: tower and connector, 1 tile and 7 tiles, unless one takes seconds; with a perceiver one picture as large as the tower takes it
 // connector  alone, as many at once
 // prefill    a prompt of 7 tiles (with a perceiver of 5 pictures: a page and its quarters) and 64 tokens of text, in steps of at most step_tokens
 // decode     64 tokens after 2048, each step's id taken from the step before; 1 sequence and 4
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -25,6 +25,7 @@
 #include "include/jvlm.h"
 #include "model/connector.h"
 #include "model/spec.h"
+#include "reading.h"
 
 using namespace jvlm;
 
@@ -41,8 +42,6 @@ std::string read(const char* path) {
   return text.str();
 }
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
 // A line of /proc/self/status in bytes.
 int64_t status(const std::string& key) {
   std::ifstream in("/proc/self/status");
@@ -51,10 +50,12 @@ int64_t status(const std::string& key) {
   return 0;
 }
 
-void report(const char* stage, const char* of, int32_t count, const std::vector<double>& seconds) {
+void report(const char* stage, const char* of, int32_t count, const std::vector<double>& seconds, double read_gbs = 0) {
   std::printf("{\"stage\": \"%s\", \"%s\": %d, \"seconds\": [", stage, of, count);
   for (size_t i = 0; i < seconds.size(); ++i) std::printf("%s%.6f", i ? ", " : "", seconds[i]);
-  std::printf("]}\n");
+  std::printf("]");
+  if (read_gbs > 0) std::printf(", \"read_gbs\": %.2f", read_gbs);
+  std::printf("}\n");
   std::fflush(stdout);
 }
 
@@ -199,15 +200,17 @@ int run(int argc, char** argv) {
   };
   const int32_t rows = (perceives(spec) ? 5 : tiles) * spec.rows_per_tile();
   if (wanted.count("vision")) {
-    report("vision", "tiles", 1, runs([&] { vision(1); }));
-    if (tiles > 1) report("vision", "tiles", tiles, runs([&] { vision(tiles); }));
+    const std::vector<double> one = runs([&] { vision(1); });
+    report("vision", "tiles", 1, one);
+    if (tiles > 1 && one[0] < kSeconds) report("vision", "tiles", tiles, runs([&] { vision(tiles); }));
   }
   if (wanted.count("prefill")) report("prefill", "tokens", rows + kText, runs([&] { sequences.prompt(0, 0, rows + kText, rows); }));
   if (wanted.count("decode"))
     for (int32_t batch : {1, kBatch}) {
       // What is read must have been written: memory that never was is one page of zeros in the processor's cache.
       for (int32_t s = batch == 1 ? 0 : 1; s < batch; ++s) sequences.prompt(s, 0, kContext, rows);
-      report("decode", "batch", batch, runs([&] { sequences.decode(batch, kContext, kDecoded); }));
+      const std::vector<double> seconds = runs([&] { sequences.decode(batch, kContext, kDecoded); });
+      report("decode", "batch", batch, seconds, read_rate_of_largest());
     }
   const int64_t peak = status("VmHWM");
   close(engine);
