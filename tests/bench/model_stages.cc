@@ -214,7 +214,12 @@ int run(int argc, char** argv) {
     }
   const int64_t peak = status("VmHWM");
   close(engine);
-  std::printf("{\"plan_bytes\": %lld, \"peak_bytes\": %lld}\n", static_cast<long long>(plan), static_cast<long long>(peak - before));
+  char devices_text[4096];
+  devices(devices_text, sizeof devices_text);
+  std::string device(devices_text);                        // which product is the faster is decided once a process
+  device = device.substr(device.find("cpu\t") + 4);
+  device = device.substr(0, device.find('\n'));
+  std::printf("{\"device\": \"%s\", \"plan_bytes\": %lld, \"peak_bytes\": %lld}\n", device.c_str(), static_cast<long long>(plan), static_cast<long long>(peak - before));
   std::fflush(stdout);
   if (wanted.count("connector")) connector(spec, limits, manifest);
   return 0;

@@ -45,10 +45,11 @@ Dtype faster_product(Isa isa, Gemm& gemm) {
   static Dtype faster;
   static std::once_flag once;
   std::call_once(once, [&] {
-    constexpr int64_t m = 256, n = 1024, k = 1024;
+    // Many short rounds: whoever else computes on the machine must hit all of one type's to turn the choice, which then holds for the process.
+    constexpr int64_t m = 128, n = 1024, k = 1024;
     std::vector<float> memory(static_cast<size_t>(m * k + n * k)), sum(static_cast<size_t>(m * n));
     double best[2] = {1e9, 1e9};
-    for (int round = 0; round < 4; ++round)
+    for (int round = 0; round < 16; ++round)
       for (Dtype t : {Dtype::f32, Dtype::bf16}) {
         const double start = seconds();
         gemm.product({sum.data(), Dtype::f32, m, n}, {memory.data(), t, m, k}, memory.data() + m * k);

@@ -206,6 +206,7 @@ final class Bench implements Callable<Integer> {
                 if (line.has("stage")) {
                     measured.add(stage(line, new Work(blueprint.spec()), precision, ceilings));
                 } else {
+                    result.put("device", line.path("device").asString());
                     result.put("planBytes", line.path("plan_bytes").asLong());
                     result.put("peakBytes", line.path("peak_bytes").asLong());
                 }
