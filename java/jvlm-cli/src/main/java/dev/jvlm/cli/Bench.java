@@ -225,7 +225,7 @@ final class Bench implements Callable<Integer> {
         double products = precision == Precision.FLOAT32
                 ? ceilings.path("gemm_f32_gflops").asDouble()
                 : Math.max(ceilings.path("gemm_f32_gflops").asDouble(), ceilings.path("gemm_bf16_gflops").asDouble());
-        // Of the model's own memory, measured right after: pages of a virtual machine differ.
+        // Of the model's own memory, in its process, measured right after: another process may see another rate.
         double reading = line.path("read_gbs").asDouble(ceilings.path("read_gbs").asDouble());
         return switch (name) {
             case "vision" -> row(name, "tiles", line, seconds, work.vision(line.path("tiles").asInt()), "FLOP", products);
