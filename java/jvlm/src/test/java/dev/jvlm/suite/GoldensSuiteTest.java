@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.Forward;
+import dev.jvlm.text.Tokenizer;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -179,6 +180,35 @@ class GoldensSuiteTest {
         }
         assertThat(differ).hasSize(expected.size());
         assertThat(result.differ).isEqualTo(expected.size());
+    }
+
+    /** {@code bad_words_ids} are out of the question in a recording, as they are when a model answers. */
+    @Test
+    void whatIsNeverGeneratedIsNotExpected(@TempDir Path folder) throws IOException {
+        Path family = copy("idefics2", folder);
+        ObjectNode golden = (ObjectNode) JSON.readTree(family.resolve("golden.json").toFile());
+        ArrayNode cases = (ArrayNode) golden.path("cases");
+        while (cases.size() > 1) {
+            cases.remove(1);
+        }
+        ObjectNode only = (ObjectNode) cases.get(0);
+        ObjectNode step = (ObjectNode) only.path("steps").get(0);
+        ArrayNode ids = (ArrayNode) step.path("ids");
+        ArrayNode logits = (ArrayNode) step.path("logits");
+        int banned = ids.remove(0).asInt();
+        logits.remove(0);
+        step.put("margin", logits.get(0).asDouble() - logits.get(1).asDouble());
+        only.put("max_new", 1).putArray("greedy_ids").add(ids.get(0).asInt());
+        only.put("greedy_text", Tokenizer.load(family.resolve("checkpoint")).decode(new int[] {ids.get(0).asInt()}));
+        JSON.writeValue(family.resolve("golden.json").toFile(), golden);
+        assertThat(run(folder, Precision.FLOAT32).lines).anyMatch(line -> line.contains("case 0 step 0: id " + banned + " instead of "));
+
+        Path generation = family.resolve("checkpoint/generation_config.json");
+        ObjectNode words = (ObjectNode) JSON.readTree(generation.toFile());
+        ((ArrayNode) words.path("bad_words_ids")).addArray().add(banned);
+        JSON.writeValue(generation.toFile(), words);
+        Result result = run(folder, Precision.FLOAT32);
+        assertThat(result.differ).as(String.join("\n", result.lines)).isZero();
     }
 
     /** A weight that is off by a hundred thousandth, a scale, and an adapter that lacks a layer. */
