@@ -438,7 +438,7 @@ class Keep:
 
 @torch.no_grad()
 def main():
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("checkpoint", type=Path)
     options.add_argument("out", type=Path)
     options.add_argument("--images", type=Path, required=True, help="folder of pictures")
