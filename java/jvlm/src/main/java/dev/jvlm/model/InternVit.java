@@ -1,6 +1,6 @@
 package dev.jvlm.model;
 
-/** The vision tower of H2OVL and the InternVL family, with the pixel shuffle and the MLP behind it. */
+/** What H2OVL and the InternVL family share around their language models: the vision tower, the pixel shuffle and the MLP behind it, tiles. */
 final class InternVit {
 
     /** Normalisation by ImageNet's statistics is code, not configuration, in the reference. */
@@ -16,10 +16,17 @@ final class InternVit {
     private final boolean qkNorms;
 
     /**
-     * Reads {@code vision_config} and the wrapper's keys about it. Keys that are missing have the defaults of the published
+     * Reads {@code vision_config} and the wrapper's keys, but for those of the prompt and of tiling. Keys that are missing have the defaults of the published
      * configuration class.
      */
     InternVit(Config wrapper) {
+        wrapper.requireFlag("dynamic_image_size", true, false);
+        wrapper.requireFlag("pad2square", false, false);
+        wrapper.requireNumber("use_backbone_lora", 0, 0);
+        wrapper.requireNumber("use_llm_lora", 0, 0);
+        wrapper.requireUnset("quantization_config");
+        // The wrapper's flag says nothing about the language model, whose section has its own.
+        wrapper.flag("tie_word_embeddings", false);
         Config config = wrapper.section("vision_config");
         int hidden = config.integer("hidden_size", 1, 65_536);
         int heads = config.integer("num_attention_heads", 1, 1024);
@@ -60,6 +67,13 @@ final class InternVit {
 
     ModelSpec.Connector connector() {
         return new ModelSpec.PixelShuffle(CONNECTOR_EPS);
+    }
+
+    /** @param msac see {@link Tiling.Grid#msac} */
+    Tiling tiling(Config wrapper, boolean msac) {
+        int maxTiles = wrapper.integer("max_dynamic_patch", 1, 128, 6);
+        return new Tiling.Grid(spec.image(), wrapper.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
+                wrapper.flag("use_thumbnail", false), msac);
     }
 
     /** @param out the decoder's width */

@@ -26,19 +26,10 @@ final class InternVl implements ModelFamily {
 
     @Override
     public Blueprint read(Config config) {
-        config.requireFlag("dynamic_image_size", true, false);
-        config.requireFlag("pad2square", false, false);
-        config.requireNumber("use_backbone_lora", 0, 0);
-        config.requireNumber("use_llm_lora", 0, 0);
-        config.requireUnset("quantization_config");
-        // The wrapper's flag says nothing about the language model, whose section has its own.
-        config.flag("tie_word_embeddings", false);
         ChatTemplate template = template(config);
         InternVit vision = new InternVit(config);
         TextDecoder decoder = TextDecoder.of(config.section("llm_config"));
-        int maxTiles = config.integer("max_dynamic_patch", 1, 128, 6);
-        Tiling tiling = new Tiling.Grid(vision.spec().image(), config.integer("min_dynamic_patch", 1, maxTiles, 1), maxTiles,
-                config.flag("use_thumbnail", false), false);
+        Tiling tiling = vision.tiling(config, false);
 
         WeightMap weights = new WeightMap();
         vision.addWeights(weights, decoder.spec().hidden());

@@ -2,11 +2,9 @@ package dev.jvlm.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
-import static org.assertj.core.api.Assertions.catchThrowable;
 
 import dev.jvlm.error.JvlmException;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -19,7 +17,6 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
-import tools.jackson.databind.node.ObjectNode;
 
 class Idefics2Test {
 
@@ -34,25 +31,12 @@ class Idefics2Test {
         return JSON.readTree(TESTS.resolve("goldens/idefics2/checkpoint/preprocessor_config.json").toFile());
     }
 
-    /** An object with one key replaced by a JSON value; "missing" takes it away. */
-    private static JsonNode with(JsonNode object, String key, String value) {
-        ObjectNode root = (ObjectNode) object.deepCopy();
-        int dot = key.indexOf('.');
-        ObjectNode section = dot < 0 ? root : (ObjectNode) root.path(key.substring(0, dot));
-        if (value.equals("missing")) {
-            section.remove(key.substring(dot + 1));
-        } else {
-            section.set(key.substring(dot + 1), JSON.readTree(value.replace('\'', '"')));
-        }
-        return root;
-    }
-
     private static Blueprint read(String key, String value) {
-        return Families.read(with(JSON.readTree(published("").toFile()), key, value));
+        return Families.read(ChangedJson.with(JSON.readTree(published("").toFile()), key, value));
     }
 
     private static Blueprint readPreprocessor(String key, String value) {
-        return Families.read(JSON.readTree(published("").toFile()), with(preprocessor(), key, value));
+        return Families.read(JSON.readTree(published("").toFile()), ChangedJson.with(preprocessor(), key, value));
     }
 
     @ParameterizedTest
@@ -284,33 +268,10 @@ class Idefics2Test {
 
     @Test
     void f54_anyValueOfAnyKeyIsReadOrRefused() {
-        List<String> values = List.of("null", "0", "-1", "1", "7", "1e99", "0.5", "true", "''", "'x'", "[]", "{}", "[null]", "2147483647",
-                "99999999999999999999");
         JsonNode config = JSON.readTree(published("").toFile());
         JsonNode preprocessor = preprocessor();
-        int refused = 0;
-        for (String value : values) {
-            for (String key : keys(config)) {
-                refused += refuses(with(config, key, value), preprocessor, key + " = " + value);
-            }
-            for (String key : keys(preprocessor)) {
-                refused += refuses(config, with(preprocessor, key, value), key + " = " + value);
-            }
-        }
+        int refused = ChangedJson.refused(config, changed -> Families.read(changed, preprocessor))
+                + ChangedJson.refused(preprocessor, changed -> Families.read(config, changed));
         assertThat(refused).isGreaterThan(250);
-    }
-
-    private static int refuses(JsonNode config, JsonNode preprocessor, String as) {
-        Throwable thrown = catchThrowable(() -> Families.read(config, preprocessor));
-        if (thrown != null) {
-            assertThat(thrown).as(as).isInstanceOf(JvlmException.class);
-        }
-        return thrown == null ? 0 : 1;
-    }
-
-    private static List<String> keys(JsonNode root) {
-        List<String> keys = new ArrayList<>(root.propertyNames());
-        root.properties().forEach(e -> e.getValue().propertyNames().forEach(key -> keys.add(e.getKey() + "." + key)));
-        return keys;
     }
 }
