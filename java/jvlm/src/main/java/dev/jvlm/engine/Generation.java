@@ -165,7 +165,7 @@ public final class Generation {
         ids.add(id);
         sequence.receive(id);
         if (request.logprobs() > 0) {
-            logprobs.add(Logprobs.of(logits, id, request.logprobs(), i -> tokenizer.decode(new int[] {i})));
+            logprobs.add(Logprobs.of(logits, id, request.logprobs(), tokenizer::decode));
         }
         if (stopIds.contains(id)) {
             finish(FinishReason.END);

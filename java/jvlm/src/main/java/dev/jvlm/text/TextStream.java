@@ -7,7 +7,8 @@ import java.util.List;
 /**
  * Ids to text as they come. Everything given out, in order, is {@link Tokenizer#decode} of all ids, cut before the stop string that is
  * complete first; of two that end together, before the longer. Text is held back only while it may still change: bytes whose character
- * is not complete, and what may be the start of a stop string. Not thread-safe.
+ * is not complete, blanks that what follows may take away (with a tokenizer that cleans up: a stop string that ends there is then seen
+ * a token or two later), and what may be the start of a stop string. Not thread-safe.
  */
 public final class TextStream {
     private final Tokenizer tokenizer;
@@ -23,6 +24,9 @@ public final class TextStream {
     /** The bytes of the byte pieces that have not been turned into text yet. */
     private final ByteArrayOutputStream run = new ByteArrayOutputStream();
 
+    /** Null where decoded text stands as it is. */
+    private final CleanUp cleanUp;
+
     private final StringBuilder text = new StringBuilder();
     private int given;
     private boolean stopped;
@@ -31,6 +35,7 @@ public final class TextStream {
         this.tokenizer = tokenizer;
         this.stop = List.copyOf(stop);
         this.longestStop = stop.stream().mapToInt(String::length).max().orElse(0);
+        this.cleanUp = tokenizer.cleansUp() ? new CleanUp() : null;
     }
 
     /** Takes an id; returns the text that is certain now, often empty. After a stop string nothing more comes. */
@@ -58,6 +63,9 @@ public final class TextStream {
         if (!stopped && done < count) {
             decode();
         }
+        if (!stopped && cleanUp != null) {
+            append(cleanUp.finish());
+        }
         return give(true);
     }
 
@@ -72,18 +80,23 @@ public final class TextStream {
     }
 
     private void decode() {
-        int searchFrom = Math.max(0, text.length() - longestStop + 1);
-        int before = done == 0 ? 0 : tokenizer.decode(Arrays.copyOf(window, done)).length();
-        text.append(tokenizer.decode(Arrays.copyOf(window, count)).substring(before));
+        int before = done == 0 ? 0 : tokenizer.decodeRaw(Arrays.copyOf(window, done)).length();
+        String piece = tokenizer.decodeRaw(Arrays.copyOf(window, count)).substring(before);
         // The last id with text of its own stays as the joint to what follows.
         int keep = count - 1;
-        while (keep > 0 && tokenizer.decode(new int[] {window[keep]}).isEmpty()) {
+        while (keep > 0 && tokenizer.decode(window[keep]).isEmpty()) {
             keep--;
         }
         count = count - keep;
         System.arraycopy(window, keep, window, 0, count);
         done = count;
         run.reset();
+        append(cleanUp == null ? piece : cleanUp.add(piece));
+    }
+
+    private void append(String piece) {
+        int searchFrom = Math.max(0, text.length() - longestStop + 1);
+        text.append(piece);
         cutAtStop(searchFrom);
     }
 

@@ -27,9 +27,10 @@ public final class Tokenizer {
     private final Map<String, Integer> addedIds = new LinkedHashMap<>();
     private final BitSet special = new BitSet();
     private final int bos;
+    private final boolean cleansUp;
     private final int size;
 
-    private Tokenizer(SubwordModel model, List<AddedToken> added, int bos) {
+    private Tokenizer(SubwordModel model, List<AddedToken> added, int bos, boolean cleansUp) {
         this.model = model;
         this.added = added.stream()
                 .sorted(Comparator.comparingInt((AddedToken t) -> t.content().length()).reversed())
@@ -37,6 +38,7 @@ public final class Tokenizer {
         added.forEach(t -> addedIds.put(t.content(), t.id()));
         added.stream().filter(AddedToken::special).forEach(t -> special.set(t.id()));
         this.bos = bos;
+        this.cleansUp = cleansUp;
         this.size = Math.max(model.size(), added.stream().mapToInt(t -> t.id() + 1).max().orElse(0));
     }
 
@@ -70,6 +72,7 @@ public final class Tokenizer {
                     e.getValue().asInt(), new AddedToken(e.getValue().asInt(), e.getKey(), false, false, true)));
         }
         int bos = -1;
+        boolean cleansUp = false;
         Path configFile = folder.resolve("tokenizer_config.json");
         if (Files.exists(configFile)) {
             JsonNode config = parse(configFile);
@@ -77,6 +80,8 @@ public final class Tokenizer {
                 AddedToken token = addedToken(Integer.parseInt(e.getKey()), e.getValue());
                 added.put(token.id(), token);
             });
+            cleansUp = config.path("clean_up_tokenization_spaces").asBoolean(false)
+                    || config.path("tokenizer_class").asString("").equals("InternLM2Tokenizer");
             if (config.path("add_bos_token").asBoolean(false)) {
                 JsonNode bosToken = config.path("bos_token");
                 String content = bosToken.isObject() ? bosToken.path("content").asString() : bosToken.asString("");
@@ -89,7 +94,7 @@ public final class Tokenizer {
                                 "tokenizer_config.json asks for a first token '" + content + "' that it does not list"));
             }
         }
-        return new Tokenizer(model, List.copyOf(added.values()), bos);
+        return new Tokenizer(model, List.copyOf(added.values()), bos, cleansUp);
     }
 
     private static List<AddedToken> addedTokens(JsonNode list) {
@@ -222,8 +227,24 @@ public final class Tokenizer {
         return id < 0 || special.get(id) || model.isControl(id) || pieceName(id).isEmpty();
     }
 
+    /** Whether {@link #decode} takes blanks away as {@link CleanUp} does. */
+    boolean cleansUp() {
+        return cleansUp;
+    }
+
     /** The text of ids; those that stand for no text ({@code <s>}, {@code <|end|>}, unused rows) are passed over. */
     public String decode(int[] ids) {
+        String raw = decodeRaw(ids);
+        return cleansUp ? CleanUp.of(raw) : raw;
+    }
+
+    /** The text of one id by itself, before blanks are taken away. */
+    public String decode(int id) {
+        return decodeRaw(new int[] {id});
+    }
+
+    /** {@link #decode} before blanks are taken away. */
+    String decodeRaw(int[] ids) {
         return decodeWithSpecial(Arrays.stream(ids).filter(id -> !isSilent(id)).toArray());
     }
 

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -67,6 +68,28 @@ class TextStreamTest {
             }
         }
         return Tokenizer.load(folder);
+    }
+
+    /** With the tokenizer of InternLM2, which takes blanks away: any order of the characters that it looks at, in pieces of any size. */
+    @Test
+    void blanksThatMayGoAreHeldBackAndNothingElse() throws IOException {
+        Files.writeString(folder.resolve("tokenizer_config.json"), "{\"tokenizer_class\": \"InternLM2Tokenizer\"}");
+        Files.copy(ROOT.resolve("tests/tokenizers/internlm2/tokenizer.model"), folder.resolve("tokenizer.model"));
+        Tokenizer tokenizer = Tokenizer.load(folder);
+        Random random = new Random(5);
+        List<String> pieces = List.of(" ", " ", "'", "n", "t", "s", "m", "ve", "re", ".", ",", "!", "?", "the", "é", "n't", " ' ", "\n");
+        for (int i = 0; i < 1500; i++) {
+            String text = random.ints(1 + random.nextInt(16), 0, pieces.size()).mapToObj(pieces::get).collect(Collectors.joining());
+            int[] ids = tokenizer.encode(List.of(Span.user(text)));
+            assertThat(tokenizer.decode(ids)).isEqualTo(CleanUp.of(text));
+            check(tokenizer, ids, i % 2 == 0 || tokenizer.decode(ids).isEmpty() ? List.of() : stops(tokenizer.decode(ids), random));
+        }
+        TextStream stream = new TextStream(tokenizer, List.of());
+        List<String> given = new ArrayList<>();
+        for (int id : tokenizer.encode(List.of(Span.user("The sum , I 'm told , is 12 .")))) {
+            given.add(stream.add(id));
+        }
+        assertThat(String.join("|", given) + "|" + stream.finish()).isEqualTo("The| sum||,| I||'m told||,| is|| 12|.");
     }
 
     @Tag("full")

@@ -55,6 +55,8 @@ public final class TokenizerVectors {
                 sentencePiece(file, name.substring("sentencepiece-".length(), name.length() - ".json".length()));
             } else if (name.startsWith("hf-tokenizers-") && name.endsWith(".json")) {
                 tokenizerJson(file, name.substring("hf-tokenizers-".length(), name.length() - ".json".length()));
+            } else if (name.startsWith("internlm2tokenizer-") && name.endsWith(".json")) {
+                internLm2Tokenizer(file, name.substring("internlm2tokenizer-".length(), name.length() - ".json".length()));
             } else if (name.equals("mistral-tokenizer-js.json")) {
                 mistralTokenizerJs(file);
             } else if (name.equals("llama.cpp")) {
@@ -96,6 +98,30 @@ public final class TokenizerVectors {
             int[] ids = ids(c.path("ids"));
             same(as, tokenizer.encode(c.path("text").asString()), ids);
             same(as, tokenizer.decodeWithSpecial(ids), c.path("decoded").asString());
+        }
+    }
+
+    /** Ids and what the published InternLM2Tokenizer makes of them, special tokens left out; at once and as a stream. */
+    private void internLm2Tokenizer(Path file, String vocabulary) throws IOException {
+        Path alone = Files.createTempDirectory("tokenizer");
+        Path model = Files.copy(folder.resolve(vocabulary).resolve("tokenizer.model"), alone.resolve("tokenizer.model"));
+        Path config = Files.writeString(alone.resolve("tokenizer_config.json"), """
+                {"tokenizer_class": "InternLM2Tokenizer", "clean_up_tokenization_spaces": false,
+                 "added_tokens_decoder": {"0": {"content": "<unk>", "special": true}, "1": {"content": "<s>", "special": true},
+                                          "2": {"content": "</s>", "special": true}}}""");
+        Tokenizer tokenizer = Tokenizer.load(alone);
+        for (Path p : List.of(model, config, alone)) {
+            Files.delete(p);
+        }
+        for (JsonNode c : JSON.readTree(file.toFile()).path("cases")) {
+            String as = file.getFileName() + " " + c.path("ids");
+            String decoded = c.path("decoded").asString();
+            int[] ids = ids(c.path("ids"));
+            same(as, tokenizer.decode(ids), decoded);
+            TextStream stream = new TextStream(tokenizer, List.of());
+            StringBuilder text = new StringBuilder();
+            Arrays.stream(ids).forEach(id -> text.append(stream.add(id)));
+            same(as + " as a stream", text.append(stream.finish()).toString(), decoded);
         }
     }
 
