@@ -30,7 +30,7 @@ Scratch scratch_of(const Spec& spec, const Limits& limits);
 MemoryPlan plan_memory(const Spec& spec, const Limits& limits, Ops& ops);
 
 // A model on a device: weights, cache, buffers, and one worker thread on which everything runs, so that the caller never waits for a
-// step that it has only queued, and OpenMP has one team.
+// step that it has only queued, and loops have one team of threads.
 class EngineState {
  public:
   EngineState(const std::string& device, const std::string& spec, const std::string& manifest, const std::string& limits, int64_t* progress);

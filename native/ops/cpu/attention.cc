@@ -1,11 +1,10 @@
 #include "ops/cpu/attention.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "ops/cpu/team.h"
 #include "ops/cpu/vec.h"
 #if defined(__AVX512BF16__)
 #include "ops/cpu/paged_pairs.h"
@@ -54,7 +53,7 @@ int64_t bench_bytes(int64_t keys, int64_t size) {
 
 Bench bench_of(void* scratch, int64_t keys, int64_t size) {
   const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
-  char* at = static_cast<char*>(scratch) + omp_get_thread_num() * bench_bytes(keys, size);
+  char* at = static_cast<char*>(scratch) + team_member() * bench_bytes(keys, size);
   auto take = [&](int64_t bytes) {
     char* p = at;
     at += up(bytes, 64);
@@ -300,13 +299,12 @@ void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries,
            float scale, void* scratch) {
   const int64_t group = heads / kv_heads, units = static_cast<int64_t>(queries.count) * kv_heads;
   // Few heads on many threads: the queries of one are split, and each part packs the keys for itself.
-  const int64_t splits = std::max<int64_t>(1, omp_get_max_threads() / units);
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t work = 0; work < units * splits; ++work) {
+  const int64_t splits = std::max<int64_t>(1, team_size() / units);
+  parallel_each(units * splits, [&](int64_t work) {
     const int64_t picture = work / splits / kv_heads, head = work / splits % kv_heads, first_query = queries.start[picture], first_key = keys.start[picture];
     const int64_t count = keys.start[picture + 1] - first_key, rows = (queries.start[picture + 1] - first_query) * group;
     const int64_t each = up((rows + splits - 1) / splits, kSplit), from = std::min(rows, work % splits * each), to = std::min(rows, from + each);
-    if (from == to) continue;
+    if (from == to) return;
     many<T>(
         to - from, count, keys.most, size, scale, scratch, [&](int64_t j) { return k.row<T>(first_key + j) + head * size; },
         [&](int64_t j) { return v.row<T>(first_key + j) + head * size; },
@@ -314,7 +312,7 @@ void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries,
           const int64_t row = first_query + (from + i) / group, column = (head * group + (from + i) % group) * size;
           return Query<T>{q.row<T>(row) + column, out.row<T>(row) + column, 0, count};
         });
-  }
+  });
 }
 
 void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads, int32_t size,
@@ -462,13 +460,12 @@ void join(Tensor out, const float* rooms, const KvCache& c, int32_t heads, const
 
 template <class T>
 void paged(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, void* scratch) {
-  const int64_t kv_heads = c.kv_heads, group = heads / kv_heads, units = step.sequences * kv_heads, threads = omp_get_max_threads();
+  const int64_t kv_heads = c.kv_heads, group = heads / kv_heads, units = step.sequences * kv_heads, threads = team_size();
   float* rooms = static_cast<float*>(scratch);
   if (step.max_new > 1) {
     // A running answer may share the step with prompts; its part follows the threads' benches.
     rooms = reinterpret_cast<float*>(static_cast<char*>(scratch) + threads * bench_bytes(step.max_length, c.head_size));
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t unit = 0; unit < units; ++unit) {
+    parallel_each(units, [&](int64_t unit) {
       const auto s = static_cast<int32_t>(unit / kv_heads);
       if (step.seq_start[s + 1] - step.seq_start[s] > 1) {
         prompt<T>(out, qkv, c, heads, scale, window, step, s, unit % kv_heads, step.max_length, scratch);
@@ -477,15 +474,15 @@ void paged(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale,
         split_of<T>(room, qkv, c, heads, scale, window, step, s, unit % kv_heads, 0, 1);
         join<T>(out, room, c, heads, step, s, unit % kv_heads, 1);
       }
-    }
+    });
     return;
   }
   // Few sequences on many threads: the keys of one are split.
   const int64_t splits = std::max<int64_t>(1, std::min((threads + units - 1) / units, step.max_length / kFewest));
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t work = 0; work < units * splits; ++work)
+  parallel_each(units * splits, [&](int64_t work) {
     split_of<T>(rooms + work * part_floats(group, c.head_size), qkv, c, heads, scale, window, step,
                 static_cast<int32_t>(work / splits / kv_heads), work / splits % kv_heads, work % splits, splits);
+  });
   for (int64_t unit = 0; unit < units; ++unit)
     join<T>(out, rooms + unit * splits * part_floats(group, c.head_size), c, heads, step, static_cast<int32_t>(unit / kv_heads),
             unit % kv_heads, splits);

@@ -15,6 +15,7 @@
 #include "ops/cpu/matvec.h"
 #include "ops/cpu/packed.h"
 #include "ops/cpu/rows.h"
+#include "ops/cpu/team.h"
 
 namespace jvlm {
 namespace {
@@ -87,12 +88,12 @@ class CpuOps : public Ops {
   }
   void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) override {
     auto place = [&]<class T>(T* to, const T* from) {
-#pragma omp parallel for schedule(static)
-      for (int64_t group = first / kGroupRows; group <= (first + rows - 1) / kGroupRows; ++group) {
-        const int64_t begin = std::max(first, group * kGroupRows), end = std::min(first + rows, (group + 1) * kGroupRows);
+      const int64_t group0 = first / kGroupRows;
+      parallel_parts((first + rows - 1) / kGroupRows + 1 - group0, 1, [&](int64_t g) {
+        const int64_t group = group0 + g, begin = std::max(first, group * kGroupRows), end = std::min(first + rows, (group + 1) * kGroupRows);
         for (int64_t i = 0; i < w.k; ++i)
           for (int64_t r = begin; r < end; ++r) to[packed_index(w.dtype, r, i, w.k)] = from[(r - first) * w.k + i];
-      }
+      });
     };
     void* to = const_cast<void*>(w.data);
     if (w.dtype == Dtype::i8)
@@ -110,7 +111,7 @@ class CpuOps : public Ops {
   }
 
   void reserve(const Scratch& s) override {
-    omp_set_num_threads(threads_);                        // of the engine's thread, whose team does all the work
+    omp_set_num_threads(threads_);                        // of the engine's thread, for oneDNN
     const Sizes z = sizes(s);
     input_ = allocate(z.input);
     patches_ = allocate(z.patches);
@@ -224,13 +225,14 @@ class CpuOps : public Ops {
 
   void rope_table(float* cos, float* sin, const Step& step, const float* inverse_frequency, int32_t half, float magnitude) override {
     for (int32_t s = 0; s < step.sequences; ++s) {
-#pragma omp parallel for schedule(static) if (step.seq_start[s + 1] - step.seq_start[s] > 3)
-      for (int32_t t = step.seq_start[s]; t < step.seq_start[s + 1]; ++t)
+      parallel_parts(step.seq_start[s + 1] - step.seq_start[s], 4, [&](int64_t token) {
+        const int64_t t = step.seq_start[s] + token;
         for (int32_t i = 0; i < half; ++i) {
-          const float angle = static_cast<float>(step.past[s] + t - step.seq_start[s]) * inverse_frequency[static_cast<int64_t>(s) * half + i];
-          cos[static_cast<int64_t>(t) * half + i] = std::cos(angle) * magnitude;
-          sin[static_cast<int64_t>(t) * half + i] = std::sin(angle) * magnitude;
+          const float angle = static_cast<float>(step.past[s] + token) * inverse_frequency[static_cast<int64_t>(s) * half + i];
+          cos[t * half + i] = std::cos(angle) * magnitude;
+          sin[t * half + i] = std::sin(angle) * magnitude;
         }
+      });
     }
   }
 

@@ -1,5 +1,8 @@
 #include "ops/cpu/gemm.h"
 
+#include <unistd.h>
+
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -14,9 +17,24 @@ namespace {
 
 using dnnl::memory;
 
+// oneDNN's threads are those of gcc's OpenMP. After each product they wait awake for milliseconds, in the way of our own (team.h), unless the
+// process has more of them than cores; then they sleep at once. So a thread that never ends keeps one more.
+void let_idle_threads_sleep() {
+  static const bool once = [] {
+    std::thread([] {
+#pragma omp parallel num_threads(2)
+      {}
+      for (;;) ::pause();
+    }).detach();
+    return true;
+  }();
+  static_cast<void>(once);
+}
+
 // Primitives are made once a shape: products of the vision tower have one row count, a prompt's chunks two or three.
 class OneDnnGemm : public Gemm {
  public:
+  OneDnnGemm() { let_idle_threads_sleep(); }
   void product(Tensor sum, Tensor x, const void* w) override { run(sum, x, w, Epilogue()); }
   bool fused(Tensor out, Tensor x, const void* w, const Epilogue& end) override {
     run(out, x, w, end);

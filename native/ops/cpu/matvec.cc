@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/cpu/team.h"
 #include "ops/cpu/vec.h"
 
 namespace jvlm::cpu::JVLM_ISA {
@@ -77,8 +78,7 @@ void dot(float* out, int64_t stride, const int8_t* w, const uint16_t* x, int64_t
 
 template <class W, class X>
 void product(float* out, int64_t stride, const W* w, const X* x, int64_t x_stride, int64_t rows, int64_t n, int64_t k) {
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < n; ++r) {
+  parallel_parts(n, 1, [&](int64_t r) {
     const W* row = w + r * k;
     int64_t t = 0;
     for (; t + 4 <= rows; t += 4) dot<4>(out + t * stride + r, stride, row, x + t * x_stride, x_stride, k);
@@ -87,7 +87,7 @@ void product(float* out, int64_t stride, const W* w, const X* x, int64_t x_strid
     if (rows - t == 3) dot<3>(to, stride, row, rest, x_stride, k);
     if (rows - t == 2) dot<2>(to, stride, row, rest, x_stride, k);
     if (rows - t == 1) dot<1>(to, stride, row, rest, x_stride, k);
-  }
+  });
 }
 
 template <class X>

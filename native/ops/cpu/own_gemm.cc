@@ -4,6 +4,7 @@
 
 #include "base/bf16.h"
 #include "ops/cpu/gemm.h"
+#include "ops/cpu/team.h"
 
 // The product without oneDNN. W's rows are packed, a block of columns at a time, so that the inner loop reads them in order; a
 // register tile of kRows x kColumns sums is kept over a block of k. Arithmetic is float32 for bf16 too.
@@ -43,11 +44,9 @@ void tile(float* sum, const float* a, const float* b, int64_t depth) {
 
 void product(Tensor sum, Tensor x, const void* w) {
   const int64_t blocks = (sum.cols + kColumns - 1) / kColumns, k_all = x.cols;
-#pragma omp parallel
-  {
+  parallel_pieces(blocks, std::max<int64_t>(1, blocks / (4 * team_size())), [&](int64_t from, int64_t to) {
     std::vector<float> b(static_cast<size_t>(kDepth * kColumns)), a(static_cast<size_t>(kDepth * kRows)), out(kRows * kColumns);
-#pragma omp for schedule(dynamic)
-    for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t block = from; block < to; ++block) {
       const int64_t first = block * kColumns, columns = std::min<int64_t>(kColumns, sum.cols - first);
       for (int64_t k = 0; k < k_all; k += kDepth) {
         const int64_t depth = std::min(kDepth, k_all - k);
@@ -67,7 +66,7 @@ void product(Tensor sum, Tensor x, const void* w) {
         }
       }
     }
-  }
+  });
 }
 
 }  // namespace

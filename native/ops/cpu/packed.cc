@@ -1,13 +1,13 @@
 #include "ops/cpu/packed.h"
 
 #include <immintrin.h>
-#include <omp.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "ops/cpu/act.h"
+#include "ops/cpu/team.h"
 #include "ops/cpu/tiles.h"
 #include "ops/cpu/vec.h"
 
@@ -234,50 +234,46 @@ void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distan
   const int64_t parts = in_parts ? (all + kMostTiles - 1) / kMostTiles : 1, part = (all + parts - 1) / parts;
   const int64_t slab = std::max(second_cache() * 3 / 8 / (part * kTileInputs * 2), 2 * kBlockRows), slabs = std::max<int64_t>(1, (x.rows + slab / 2) / slab);
   const int64_t even = (x.rows + slabs - 1) / slabs, rows = (even + kBlockRows - 1) / kBlockRows * kBlockRows;
-  const int64_t threads = omp_get_max_threads(), chunks = std::min(panels, threads * (parts > 1 ? 1 : 4));
+  const int64_t threads = team_size(), chunks = std::min(panels, threads * (parts > 1 ? 1 : 4));
   const int64_t size = size_of(w.dtype);
   const bool narrow = w.dtype == Dtype::i8;
-#pragma omp parallel
-  {
+  parallel_each(slabs * chunks, [&](int64_t work) {
     configure_tiles(kBlockRows);
-    uint16_t* wide = reinterpret_cast<uint16_t*>(static_cast<char*>(scratch) + omp_get_thread_num() * (2 * all * kTileNumbers * 2));
-#pragma omp for schedule(dynamic)
-    for (int64_t work = 0; work < slabs * chunks; ++work) {
-      const int64_t from = work / chunks * rows, to = std::min(x.rows, from + rows), chunk = work % chunks;
-      const int64_t begin = panels * chunk / chunks, end = panels * (chunk + 1) / chunks;
-      for (int64_t t0 = 0; t0 < all && from < to; t0 += part) {
-        const int64_t tiles = std::min(part, all - t0);
-        const auto finish = ends(t0 == 0);
-        Pending pending(finish);
-        for (int64_t p = begin; p < end; ++p) {
-          auto group = [&](int64_t g) -> const char* {
-            return g < groups ? static_cast<const char*>(w.data) + (g * all + t0) * kTileNumbers * size : nullptr;
-          };
-          const char *first = group(p * step), *second = group(p * step + distance);
-          Ahead ahead[2];
-          if (p + 1 < end) {
-            const char* next[2] = {group((p + 1) * step), group((p + 1) * step + distance)};
-            for (int i = 0; i < 2; ++i)
-              if (next[i]) {
-                ahead[i].at = next[i], ahead[i].end = next[i] + tiles * kTileNumbers * size;
-                if (to - from <= kBlockRows) ahead[i].bytes = kTileNumbers * size;
-              }
-          }
-          const uint16_t *b0 = reinterpret_cast<const uint16_t*>(first), *b1 = reinterpret_cast<const uint16_t*>(second);
-          if (narrow) {
-            widen(wide, reinterpret_cast<const int8_t*>(first), tiles * kTileNumbers);
-            if (second) widen(wide + tiles * kTileNumbers, reinterpret_cast<const int8_t*>(second), tiles * kTileNumbers);
-            written();
-            b0 = wide, b1 = second ? wide + tiles * kTileNumbers : nullptr;
-          }
-          panel(x, from, to, t0, tiles, b0, b1, p * step * kGroupRows, pending, ahead);
+    uint16_t* wide = reinterpret_cast<uint16_t*>(static_cast<char*>(scratch) + team_member() * (2 * all * kTileNumbers * 2));
+    const int64_t from = work / chunks * rows, to = std::min(x.rows, from + rows), chunk = work % chunks;
+    const int64_t begin = panels * chunk / chunks, end = panels * (chunk + 1) / chunks;
+    for (int64_t t0 = 0; t0 < all && from < to; t0 += part) {
+      const int64_t tiles = std::min(part, all - t0);
+      const auto finish = ends(t0 == 0);
+      Pending pending(finish);
+      for (int64_t p = begin; p < end; ++p) {
+        auto group = [&](int64_t g) -> const char* {
+          return g < groups ? static_cast<const char*>(w.data) + (g * all + t0) * kTileNumbers * size : nullptr;
+        };
+        const char *first = group(p * step), *second = group(p * step + distance);
+        Ahead ahead[2];
+        if (p + 1 < end) {
+          const char* next[2] = {group((p + 1) * step), group((p + 1) * step + distance)};
+          for (int i = 0; i < 2; ++i)
+            if (next[i]) {
+              ahead[i].at = next[i], ahead[i].end = next[i] + tiles * kTileNumbers * size;
+              if (to - from <= kBlockRows) ahead[i].bytes = kTileNumbers * size;
+            }
         }
-        pending.flush();
+        const uint16_t *b0 = reinterpret_cast<const uint16_t*>(first), *b1 = reinterpret_cast<const uint16_t*>(second);
+        if (narrow) {
+          widen(wide, reinterpret_cast<const int8_t*>(first), tiles * kTileNumbers);
+          if (second) widen(wide + tiles * kTileNumbers, reinterpret_cast<const int8_t*>(second), tiles * kTileNumbers);
+          written();
+          b0 = wide, b1 = second ? wide + tiles * kTileNumbers : nullptr;
+        }
+        panel(x, from, to, t0, tiles, b0, b1, p * step * kGroupRows, pending, ahead);
       }
+      pending.flush();
     }
     _tile_release();
     _mm_sfence();                                         // after what was written past the caches
-  }
+  });
 }
 
 int64_t scratch_bytes(int64_t max_inputs, int threads) { return threads * 2 * (max_inputs + kTileInputs) / kTileInputs * kTileNumbers * 2; }
@@ -364,9 +360,8 @@ template <class Read, class W>
 void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* data) {
   const Read read;
   const int64_t groups = (w.n + kGroupRows - 1) / kGroupRows, length = packed_numbers(kGroupRows, w.k);
-#pragma omp parallel for schedule(static)
-  for (int64_t g = 0; g < groups; g += Read::kStreams) {
-    const int64_t outputs = w.n - g * kGroupRows;
+  parallel_parts((groups + Read::kStreams - 1) / Read::kStreams, 1, [&](int64_t i) {
+    const int64_t g = i * Read::kStreams, outputs = w.n - g * kGroupRows;
     auto rows = [&]<int count>(int64_t t) {
       float* to = out + t * stride + g * kGroupRows;
       if (g + Read::kStreams <= groups)
@@ -379,7 +374,7 @@ void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* dat
     if (x.rows - t == 3) rows.template operator()<3>(t);
     if (x.rows - t == 2) rows.template operator()<2>(t);
     if (x.rows - t == 1) rows.template operator()<1>(t);
-  }
+  });
 }
 
 void matvec(float* out, int64_t stride, Tensor x, const Matrix& w) {

@@ -7,9 +7,12 @@
 
 #include "base/bf16.h"
 #include "ops/cpu/act.h"
+#include "ops/cpu/team.h"
 
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
+
+constexpr int64_t kFewRows = 4;           // not worth a second thread
 
 // Loops are plain so that the compiler vectorises them for each instruction set. Types are chosen outside the loops by these templates.
 inline float load(const float* p, int64_t i) { return p[i]; }
@@ -96,31 +99,28 @@ void norm_row(T* out, const S* x, int64_t n, const Norm& norm) {
 
 void norm(Tensor out, Tensor x, const Norm& n) {
   with_type(out.dtype, [&]<class T>(T*) {
-#pragma omp parallel for schedule(static) if (x.rows > 3)
-    for (int64_t r = 0; r < x.rows; ++r) norm_row(out.row<T>(r), x.row<float>(r), x.cols, n);
+    parallel_parts(x.rows, kFewRows, [&](int64_t r) { norm_row(out.row<T>(r), x.row<float>(r), x.cols, n); });
   });
 }
 
 void norm_qk(Tensor qkv, const Norm& q, const Norm& k) {
   const int64_t h = qkv.cols / 3;
   with_type(qkv.dtype, [&]<class T>(T*) {
-#pragma omp parallel for schedule(static) if (qkv.rows > 3)
-    for (int64_t r = 0; r < qkv.rows; ++r) {
+    parallel_parts(qkv.rows, kFewRows, [&](int64_t r) {
       T* row = qkv.row<T>(r);
       norm_row(row, row, h, q);
       norm_row(row + h, row + h, h, k);
-    }
+    });
   });
 }
 
 void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& n) {
   const int64_t h = x.cols, half = grid / 2, tokens = 1 + static_cast<int64_t>(grid) * grid;
   with_type(out.dtype, [&]<class T>(T*) {
-#pragma omp parallel
-    {
+    const int64_t rows = tiles * half * half;
+    parallel_pieces(rows, (rows + team_size() - 1) / team_size(), [&](int64_t first, int64_t last) {
       float* wide = new float[static_cast<size_t>(4 * h)];
-#pragma omp for schedule(static)
-      for (int64_t row = 0; row < tiles * half * half; ++row) {
+      for (int64_t row = first; row < last; ++row) {
         const int64_t b = row / (half * half), r = row / half % half, c = row % half;
         for (int64_t e = 0; e < 2; ++e)
           for (int64_t d = 0; d < 2; ++d)
@@ -128,7 +128,7 @@ void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const
         norm_row(out.row<T>(row), wide, 4 * h, n);
       }
       delete[] wide;
-    }
+    });
   });
 }
 
@@ -138,8 +138,7 @@ void patches(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch
   for (int c = 0; c < 3; ++c)
     for (int v = 0; v < 256; ++v) table[c][v] = (static_cast<float>(v) / 255.f - mean[c]) / std[c];
   with_type(out.dtype, [&]<class T>(T*) {
-#pragma omp parallel for schedule(static)
-    for (int64_t row = 0; row < out.rows; ++row) {
+    parallel_parts(out.rows, 1, [&](int64_t row) {
       const Patch p = patches[row];
       T* to = out.row<T>(row);
       if (p.right < patch || p.below < patch) std::fill(to, to + out.cols, T{0});
@@ -148,7 +147,7 @@ void patches(Tensor out, const uint8_t* rgb, const Patch* patches, int32_t patch
           const uint8_t* from = rgb + p.first + y * p.pitch + c;
           for (int64_t x = 0; x < p.right; ++x) store(to, (c * patch + y) * patch + x, table[c][from[3 * x]]);
         }
-    }
+    });
   });
 }
 
@@ -171,8 +170,8 @@ void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& st
   const int64_t size = cache.head_size, half = size / 2, kv = cache.kv_heads;
   with_type(qkv.dtype, [&]<class T>(T*) {
     for (int32_t s = 0; s < step.sequences; ++s) {
-#pragma omp parallel for schedule(static) if (step.seq_start[s + 1] - step.seq_start[s] > 3)
-      for (int32_t t = step.seq_start[s]; t < step.seq_start[s + 1]; ++t) {
+      parallel_parts(step.seq_start[s + 1] - step.seq_start[s], kFewRows, [&](int64_t i) {
+        const int64_t t = step.seq_start[s] + i;
         const float *cos = step.cos + t * half, *sin = step.sin + t * half;
         const int64_t position = step.past[s] + t - step.seq_start[s];
         const int64_t page = step.page[step.page_start[s] + position / cache.page_tokens];
@@ -191,14 +190,13 @@ void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& st
             store(to, half + i, b * cos[i] + a * sin[i]);
           }
         }
-      }
+      });
     }
   });
 }
 
 void argmax(int32_t* ids, Tensor logits) {
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < logits.rows; ++r) {
+  parallel_each(logits.rows, [&](int64_t r) {
     const float* x = logits.row<float>(r);
     float most = x[0];
     bool numbers = true;
@@ -210,7 +208,7 @@ void argmax(int32_t* ids, Tensor logits) {
     if (numbers)
       for (best = 0; x[best] != most;) ++best;
     ids[r] = best;
-  }
+  });
 }
 
 void widen(void* out, Dtype dtype, const Matrix& w, int64_t first_row, int64_t rows) {
@@ -218,9 +216,8 @@ void widen(void* out, Dtype dtype, const Matrix& w, int64_t first_row, int64_t r
   constexpr int64_t kBlock = 4096;
   with_type(dtype, [&]<class T>(T*) {
     T* to = static_cast<T*>(out);
-#pragma omp parallel for schedule(static)
-    for (int64_t b = 0; b < count; b += kBlock) {
-      const int64_t end = std::min(count, b + kBlock);
+    parallel_parts((count + kBlock - 1) / kBlock, 1, [&](int64_t block) {
+      const int64_t b = block * kBlock, end = std::min(count, b + kBlock);
       if (w.dtype == Dtype::i8) {
         const int8_t* from = static_cast<const int8_t*>(w.data) + first;
         for (int64_t i = b; i < end; ++i) store(to, i, static_cast<float>(from[i]));
@@ -231,16 +228,16 @@ void widen(void* out, Dtype dtype, const Matrix& w, int64_t first_row, int64_t r
         const float* from = static_cast<const float*>(w.data) + first;
         for (int64_t i = b; i < end; ++i) store(to, i, from[i]);
       }
-    }
+    });
   });
 }
 
 void convert(Tensor out, Tensor x) {
   with_type(out.dtype, [&]<class T>(T*) {
     with_type(x.dtype, [&]<class S>(S*) {
-#pragma omp parallel for schedule(static) if (x.rows > 3)
-      for (int64_t r = 0; r < x.rows; ++r)
+      parallel_parts(x.rows, kFewRows, [&](int64_t r) {
         for (int64_t c = 0; c < x.cols; ++c) store(out.row<T>(r), c, load(x.row<S>(r), c));
+      });
     });
   });
 }
@@ -248,8 +245,7 @@ void convert(Tensor out, Tensor x) {
 void finish(Tensor out, const float* sum, int64_t stride, const float* scale, const float* bias, Act act) {
   with_type(out.dtype, [&]<class T>(T*) {
     with_act(act, [&](auto a) {
-#pragma omp parallel for schedule(static) if (out.rows > 3)
-      for (int64_t r = 0; r < out.rows; ++r) {
+      parallel_parts(out.rows, kFewRows, [&](int64_t r) {
         T* to = out.row<T>(r);
         const float* from = sum + r * stride;
         for (int64_t c = 0; c < out.cols; ++c) {
@@ -258,14 +254,13 @@ void finish(Tensor out, const float* sum, int64_t stride, const float* scale, co
           if (bias) v += bias[c];
           store(to, c, activate<decltype(a)::value>(v));
         }
-      }
+      });
     });
   });
 }
 
 void finish_add(Tensor x, const float* sum, int64_t stride, const float* scale, const float* bias, const float* layer_scale) {
-#pragma omp parallel for schedule(static) if (x.rows > 3)
-  for (int64_t r = 0; r < x.rows; ++r) {
+  parallel_parts(x.rows, kFewRows, [&](int64_t r) {
     float* to = x.row<float>(r);
     const float* from = sum + r * stride;
     for (int64_t c = 0; c < x.cols; ++c) {
@@ -275,15 +270,14 @@ void finish_add(Tensor x, const float* sum, int64_t stride, const float* scale, 
       if (layer_scale) v *= layer_scale[c];
       to[c] += v;
     }
-  }
+  });
 }
 
 void finish_gate(Tensor out, const float* sum, int64_t stride, const float* scale, Act act) {
   const int64_t m = out.cols;
   with_type(out.dtype, [&]<class T>(T*) {
     with_act(act, [&](auto a) {
-#pragma omp parallel for schedule(static) if (out.rows > 3)
-      for (int64_t r = 0; r < out.rows; ++r) {
+      parallel_parts(out.rows, kFewRows, [&](int64_t r) {
         T* to = out.row<T>(r);
         const float* from = sum + r * stride;
         for (int64_t c = 0; c < m; ++c) {
@@ -291,7 +285,7 @@ void finish_gate(Tensor out, const float* sum, int64_t stride, const float* scal
           if (scale) gate *= scale[c], up *= scale[m + c];
           store(to, c, activate<decltype(a)::value>(gate) * up);
         }
-      }
+      });
     });
   });
 }

@@ -3,8 +3,6 @@
 // work side by side: between the rows of one stretch's softmax come the products of its neighbours, a few tiles at a time. Keys and values are
 // packed once for all queries of a head, in the order of packed.h.
 #pragma once
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -12,6 +10,7 @@
 
 #include "ops/cpu/exp2.h"
 #include "ops/cpu/packed.h"
+#include "ops/cpu/team.h"
 #include "ops/cpu/tiles.h"
 #include "ops/cpu/vec.h"
 
@@ -36,7 +35,7 @@ inline int64_t tile_bench_bytes(int64_t keys, int64_t size) {
 
 inline TileBench tile_bench(void* scratch, int64_t bytes, int64_t keys, int64_t size) {
   const int64_t n = up(keys, kTileInputs), d = up(size, kTileInputs);
-  char* at = static_cast<char*>(scratch) + omp_get_thread_num() * bytes;
+  char* at = static_cast<char*>(scratch) + team_member() * bytes;
   auto take = [&](int64_t count) {
     char* p = at;
     at += count;
