@@ -1,6 +1,9 @@
 // One case list for every operation, run on a backend against `reference`: ops_test.cc on the CPU's instruction sets, kernels_test.cu on the
 // kernels.
 #pragma once
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -119,6 +122,29 @@ inline void large_product(Pair& p) {
   p.reference->matmul(want, x, w.matrix, bias.floats(), Act::gelu);
   std::memcpy(got.tensor().data, out.data, static_cast<size_t>(out.bytes()));
   compare("matmul of whole lines" + at, got, want, static_cast<double>(k), 3, 2e-6);
+}
+
+// Tiles take 16 rows at a time: behind the last row of x nothing can be read.
+inline void last_rows(Pair& p) {
+  constexpr int64_t k = 96, n = 48;
+  if (!p.ops->packed_bytes(p.act, n, k)) return;
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  Weight w(p.act, n, k, 1);
+  std::vector<char> memory;
+  const Matrix own = packed(p, w.matrix, memory);
+  for (int64_t t : {3, 16, 17, 49}) {
+    const auto bytes = static_cast<size_t>(t * k * 2), pages = (bytes + page - 1) / page * page;
+    char* room = static_cast<char*>(::mmap(nullptr, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ::mprotect(room + pages, page, PROT_NONE);
+    Buffer values(p.act, t, k), got(p.act, t, n), want(p.act, t, n);
+    values.random(2);
+    const Tensor x(room + pages - bytes, p.act, t, k);
+    std::memcpy(x.data, values.tensor().data, bytes);
+    p.ops->matmul(got, x, own, nullptr, Act::none);
+    p.reference->matmul(want, x, w.matrix, nullptr, Act::none);
+    compare("matmul of last rows" + at, got, want, static_cast<double>(k), 3);
+    ::munmap(room, pages + page);
+  }
 }
 
 inline void norms(Pair& p) {
@@ -381,8 +407,8 @@ inline void run_cases(Pair& p, const std::string& only = "") {
   const struct {
     const char* name;
     void (*run)(Pair&);
-  } groups[] = {{"products", products}, {"large_product", large_product}, {"norms", norms}, {"qk_norms", qk_norms}, {"patches", patches}, {"pixel_shuffles", pixel_shuffles}, {"dense_attention", dense_attention},
-                {"paged_attention", paged_attention}, {"small_ones", small_ones}};
+  } groups[] = {{"products", products}, {"large_product", large_product}, {"last_rows", last_rows}, {"norms", norms}, {"qk_norms", qk_norms}, {"patches", patches},
+                {"pixel_shuffles", pixel_shuffles}, {"dense_attention", dense_attention}, {"paged_attention", paged_attention}, {"small_ones", small_ones}};
   for (const auto& group : groups)
     if (only.empty() || only == group.name) group.run(p);
 }

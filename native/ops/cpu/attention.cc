@@ -9,7 +9,7 @@
 #if defined(__AVX512BF16__)
 #include "ops/cpu/paged_pairs.h"
 #endif
-#if defined(__AMX_BF16__)
+#if defined(JVLM_ISA_amx)
 #include "ops/cpu/tile_attention.h"
 #endif
 
@@ -44,7 +44,7 @@ struct Bench {
 int64_t bench_bytes(int64_t keys, int64_t size) {
   const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
   const int64_t bytes = up(n * d * 4, 64) * 2 + up(kRows * n * 4, 64) + up(kRows * n * 2, 64) + up(kRows * d * 4, 64) * 2;
-#if defined(__AMX_BF16__)
+#if defined(JVLM_ISA_amx)
   return std::max(bytes, tile_bench_bytes(keys, size));
 #else
   return bytes;
@@ -247,7 +247,7 @@ struct Query {
   int64_t first, last;
 };
 
-#if defined(__AMX_BF16__)
+#if defined(JVLM_ISA_amx)
 
 template <class Key, class Value, class QueryAt>
 void many_on_tiles(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale, void* scratch, Key&& key, Value&& value, QueryAt&& query) {
@@ -274,7 +274,7 @@ void many_on_tiles(int64_t queries, int64_t keys, int64_t most, int64_t size, fl
 // in a thread's bench at most.
 template <class T, class Key, class Value, class QueryAt>
 void many(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale, void* scratch, Key&& key, Value&& value, QueryAt&& query) {
-#if defined(__AMX_BF16__)
+#if defined(JVLM_ISA_amx)
   if constexpr (sizeof(T) == 2) return many_on_tiles(queries, keys, most, size, scale, scratch, key, value, query);
 #endif
   using A = typename ArithmeticOf<T>::Type;

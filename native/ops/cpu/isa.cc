@@ -4,7 +4,9 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/os.h"
+#if defined(__x86_64__)
+#include "ops/cpu/amx.h"
+#endif
 
 namespace jvlm::cpu {
 namespace {
@@ -14,7 +16,7 @@ Isa found() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
-    return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && os::allow_tiles() ? Isa::amx : Isa::avx512;
+    return __builtin_cpu_supports("avx512vbmi") && amx_there() ? Isa::amx : Isa::avx512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return Isa::avx2;
 #endif
   return Isa::portable;

@@ -13,7 +13,7 @@
 #include "ops/cpu/attention.h"
 #include "ops/cpu/exp2.h"
 #include "ops/cpu/vec.h"
-#if defined(__AMX_BF16__)
+#if defined(JVLM_ISA_amx)
 #include "ops/cpu/tiles.h"
 #endif
 
@@ -41,7 +41,7 @@ struct Ahead {
 
 // ---- scores --------------------------------------------------------------------------------------------------------------------------
 
-#if defined(__AMX_BF16__)
+#if defined(JVLM_ISA_amx)
 
 // Sixteen keys, as they lie in the cache, are the left tile; the queries' pairs the right one.
 template <int heads>

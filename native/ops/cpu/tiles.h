@@ -1,9 +1,9 @@
 // AMX tiles: tiles 0 to 3 hold sums, 4 and 5 rows of the left matrix, 6 and 7 the right one.
 #pragma once
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstdint>
+
+#include "ops/cpu/amx.h"
 
 namespace jvlm::cpu::JVLM_ISA {
 
@@ -11,8 +11,7 @@ struct alignas(64) TileConfig {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t bytes[16] = {};                                // a row
   uint8_t rows[16] = {};
-  // Not _tile_loadconfig: gcc 12 believes that it reads eight bytes, and drops the stores to the others.
-  void load() const { __asm__ volatile("ldtilecfg %0" ::"m"(*this)); }
+  void load() const { load_tile_config(this); }
 };
 static_assert(sizeof(TileConfig) == 64);
 
