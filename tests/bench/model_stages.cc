@@ -1,6 +1,6 @@
 // Times the stages of a model at its true shape, for `jvlm bench` and tests/gpu/stages.py: through the boundary that Java uses, with seeded weights. One JSON
-// object a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode on the CPU also "read_gbs", how fast the engine's own
-// memory can be read; at the end the device, the plan, and on the CPU the memory's peak beside it.
+// object a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode also "steps" and on the CPU "read_gbs", how
+// fast the engine's own memory can be read; at the end the device, the plan, and on the CPU the memory's peak beside it.
 //
 //   model_stages [--small] DEVICE SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode answer
 //
@@ -60,12 +60,10 @@ int64_t status(const std::string& key) {
   return 0;
 }
 
-void report(const char* stage, const char* of, int32_t count, const std::vector<double>& seconds, double read_gbs = 0) {
-  std::printf("{\"stage\": \"%s\", \"%s\": %d, \"seconds\": [", stage, of, count);
+void report(const char* stage, const char* of, int32_t count, const std::vector<double>& seconds, const std::string& more = "") {
+  std::printf("{\"stage\": \"%s\", \"%s\": %d%s, \"seconds\": [", stage, of, count, more.c_str());
   for (size_t i = 0; i < seconds.size(); ++i) std::printf("%s%.6f", i ? ", " : "", seconds[i]);
-  std::printf("]");
-  if (read_gbs > 0) std::printf(", \"read_gbs\": %.2f", read_gbs);
-  std::printf("}\n");
+  std::printf("]}\n");
   std::fflush(stdout);
 }
 
@@ -259,7 +257,9 @@ int run(const std::string& device, const std::string& spec_text, const std::stri
       // What is read must have been written: memory that never was is one page of zeros in the processor's cache.
       for (; filled < batch; ++filled) sequences.prompt(filled, 0, sizes.context, page.rows());
       const std::vector<double> seconds = runs([&] { sequences.decode(batch, sizes.context, sizes.decoded); });
-      report("decode", "batch", batch, seconds, cpu ? read_rate_of_largest() : 0);
+      std::string more = ", \"steps\": " + std::to_string(sizes.decoded);
+      if (cpu) more += ", \"read_gbs\": " + std::to_string(read_rate_of_largest());
+      report("decode", "batch", batch, seconds, more);
     }
   }
   if (wanted.count("answer"))

@@ -7,8 +7,12 @@ import static org.assertj.core.api.Assertions.withinPercentage;
 import dev.jvlm.Options.Precision;
 import dev.jvlm.image.Image;
 import dev.jvlm.model.Blueprint;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
@@ -78,6 +82,19 @@ class BenchTest {
         for (Map.Entry<String, String> shape : Bench.SHAPES.entrySet()) {
             assertThat(Bench.class.getResource(shape.getValue())).as(shape.getKey()).isNotNull();
         }
+    }
+
+    @Test
+    void whatACardIsMeasuredWithIsWhatJavaSends() throws IOException {
+        Path root = Path.of(System.getProperty("jvlm.root"));
+        Map<String, String> committed = new TreeMap<>();
+        Path shapes = root.resolve("tests/gpu/shapes");
+        try (Stream<Path> files = Files.walk(shapes)) {
+            for (Path file : files.filter(Files::isRegularFile).filter(f -> !f.endsWith("README.md")).toList()) {
+                committed.put(shapes.relativize(file).toString(), Files.readString(file));
+            }
+        }
+        assertThat(committed).as("tests/gpu/shapes; its README.md says how it is written").isEqualTo(ExportShapes.files(root));
     }
 
     @Test
