@@ -112,8 +112,11 @@ part_ops() {
 
 part_models() {
     need tests/models_test || return
-    "$build/tests/models_test" "$device" tests/gpu/models h2ovl-0.8b h2ovl-2b &&
-        "$build/tests/models_test" "$device" tests/gpu/models deterministic h2ovl-2b
+    local families=(h2ovl-2b internvl-chat-v1-5 mini-internvl-2b-v1-5 mini-internvl-4b-v1-5 idefics2 h2ovl-0.8b) status=0
+    [[ ! $dry ]] || families=(h2ovl-2b internvl-chat-v1-5) # the rest are ctest's models_emu_*
+    "$build/tests/models_test" "$device" tests/gpu/models "${families[@]}" || status=1
+    "$build/tests/models_test" "$device" tests/gpu/models deterministic h2ovl-2b || status=1
+    return $status
 }
 
 part_sanitizer() {
