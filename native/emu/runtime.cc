@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -80,8 +81,12 @@ cudaError_t result(cudaError_t e) {
   return e;
 }
 
+std::map<std::string, size_t> calls;                       // how often each was made, ever
+std::set<const void*> kernels;                             // launched or recorded, ever
+
 // What an entry returns at once, if it does.
 cudaError_t enter(const char* call) {
+  ++calls[call];
   for (auto i = injections.begin(); i != injections.end(); ++i) {
     if (i->call != call || i->skip-- > 0) continue;
     const cudaError_t code = i->code;
@@ -480,6 +485,7 @@ std::vector<std::string> take_ranges() {
 cudaError_t enqueue(cudaStream_t stream, Launch launch) {
   std::lock_guard lock(mutex);
   const cudaError_t e = enter("cudaLaunchKernelExC");
+  kernels.insert(launch.entry);
   if (e == cudaErrorNotReady) return put(stream, [] { hanging = true; });
   if (e != cudaSuccess) return e;
   const uint64_t threads = uint64_t{launch.block.x} * launch.block.y * launch.block.z, blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
@@ -520,3 +526,9 @@ size_t live_objects() {
 }
 
 }  // namespace jvlm::emu
+
+// For tests that open libjvlm_emu: how often a call was made; "kernels": how many different ones were launched.
+extern "C" __attribute__((visibility("default"))) size_t jvlm_emu_count(const char* call) {
+  std::lock_guard lock(mutex);
+  return std::string(call) == "kernels" ? kernels.size() : calls[call];
+}

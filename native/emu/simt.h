@@ -45,6 +45,7 @@ struct Launch {
   bool overlapping = false;                                // every block must call grid_dependency_wait
   std::source_location where;
   std::function<void()> kernel;                            // its arguments inside
+  const void* entry = nullptr;                             // which kernel it is
 };
 size_t shared_limit();                                     // bytes of dynamic shared memory that the device's blocks may have
 void run(const Launch& launch);                            // returns when all blocks have; throws Fault

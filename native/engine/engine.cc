@@ -123,6 +123,7 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       decoder_ = std::make_unique<Decoder>(spec_.decoder, weights, act);
       decoder_->prepare(*ops_, frequencies, limits_.sequences);
       weights.finish();
+      if (ops_->loads_late()) warm();
     });
   } catch (...) {
     {
@@ -197,13 +198,17 @@ void EngineState::encode(const uint8_t* rgb, int32_t count, const int32_t* shape
   for (const Picture& p : pictures) bytes += 3LL * p.height * p.width;
   run([&] {
     ops_->upload(tiles_, rgb, bytes);
-    workspace_.rewind(0);
-    const VisionInput in = place_pictures(*ops_, workspace_, spec_.vision, pictures, tiles_);
-    const Range range(*ops_, "encode");
-    Tensor x = vit_->forward(*ops_, workspace_, in, taps_);
-    const Range after(*ops_, "connector");
-    connector_->forward(*ops_, workspace_, vision_.slice(first_row, rows), x, in, taps_);
+    see(pictures, first_row);
   });
+}
+
+void EngineState::see(const std::vector<Picture>& pictures, int64_t first_row) {
+  workspace_.rewind(0);
+  const VisionInput in = place_pictures(*ops_, workspace_, spec_.vision, pictures, tiles_);
+  const Range range(*ops_, "encode");
+  Tensor x = vit_->forward(*ops_, workspace_, in, taps_);
+  const Range after(*ops_, "connector");
+  connector_->forward(*ops_, workspace_, vision_.slice(first_row, static_cast<int64_t>(pictures.size()) * spec_.rows_per_tile()), x, in, taps_);
 }
 
 void EngineState::submit(const std::function<void(Batch&)>& assign) {
@@ -275,6 +280,32 @@ void EngineState::step(Slot& slot, const Slot* before) {
     ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
     ops_->download(slot.host_logits.data(), logits.data, logits.bytes());
   }
+}
+
+// Runs what requests will run, on pictures and pages of zeros: so many pictures and tokens, half as many and so on, for kernels and algorithms go by
+// rows; then one token for each number of sequences, first as it is, for nothing should be loaded inside a recording, then recorded for each slot.
+void EngineState::warm() {
+  const VisionSpec& v = spec_.vision;
+  for (int32_t n = std::min(limits_.encode_tiles, limits_.vision_rows / spec_.rows_per_tile()); n; n /= 2)
+    see(std::vector<Picture>(static_cast<size_t>(n), {v.image, v.image, v.grid(), v.grid()}), 0);
+
+  auto run_step = [&](int32_t sequences, int32_t tokens, int32_t rows, int slot) {
+    Batch b;
+    b.token.assign(static_cast<size_t>(sequences * tokens), 0), b.vision_row.assign(b.token.size(), -1);
+    b.past.assign(static_cast<size_t>(sequences), 0), b.rope_length.assign(b.past.size(), tokens);
+    const int32_t pages = (tokens + limits_.page_tokens - 1) / limits_.page_tokens;
+    for (int32_t s = 0; s <= sequences; ++s) b.seq_start.push_back(s * tokens), b.page_start.push_back(s * pages);
+    for (int32_t p = 0; p < sequences * pages; ++p) b.page.push_back(p);
+    for (int32_t r = 0; r < rows; ++r) b.logits_row.push_back((r + 1) * tokens - 1);
+    slots_[slot].batch = std::move(b);
+    step(slots_[slot], &slots_[(slot + kSlots - 1) % kSlots]);
+  };
+  for (int32_t n = std::min({limits_.step_tokens, limits_.context, limits_.pages * limits_.page_tokens}); n > 1; n /= 2) run_step(1, n, 1, 0);
+  for (int32_t n = std::min(limits_.sequences, limits_.pages); n; --n) {
+    run_step(n, 1, n - 1, 0);
+    for (int slot = 0; slot < kSlots; ++slot) run_step(n, 1, n, slot);
+  }
+  for (Slot& s : slots_) s.batch = {};
 }
 
 void EngineState::collect(int32_t* ids) {

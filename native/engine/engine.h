@@ -60,7 +60,9 @@ class EngineState {
   void work();
   void queue(std::function<void()> job);
   void run(std::function<void()> job);  // queues and waits
+  void see(const std::vector<Picture>& pictures, int64_t first_row);   // whose bytes are in tiles_
   void step(Slot& slot, const Slot* before);
+  void warm();
   int32_t* upload(const std::vector<int32_t>& host);
 
   Spec spec_;

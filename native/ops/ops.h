@@ -93,6 +93,9 @@ class Ops {
   virtual bool replays() const { return false; }
   virtual void replay(uint64_t key, const std::function<void()>& work) { work(); }
 
+  // Whether a first time takes longer: kernels, libraries' algorithms and recordings are loaded then. Such a device runs everything once at open.
+  virtual bool loads_late() const { return false; }
+
   // ---- vision -------------------------------------------------------------------------------------------------------------------
   // Pixels in rgb (bytes, 3 a pixel) -> out (T, h) float, one row for each of `patches` (T): W (h, 3*p*p; columns channel, y, x) *
   // ((byte/255 - mean[c]) / std[c]) + bias + positions[position], or class_token (null where there is none) + positions[position].

@@ -2,6 +2,7 @@
 // memory (bytes read and written), and a bf16 product of cuBLAS, which also runs at each product's shape, where it can be opened.
 //
 //   kernels_bench [--small] [COMMIT DATE DRIVER]       one JSON object; --small: small shapes and no ceilings, to see that it runs
+//   kernels_bench [--small] --ceilings                 the two ceilings alone, for `jvlm bench` and stages.py; without cuBLAS our own product is measured
 //
 // A kernel's launches are recorded into a graph, as decode runs them, and the graph is replayed; a figure is the median replay over the number of
 // launches. Operands come in turn from as many copies as outgrow the card's cache. Bytes and operations are counted by formula: every operand read once,
@@ -360,6 +361,21 @@ void rows_of(const Decoder& d, int64_t tokens) {
          }));
 }
 
+// Operations a second of the square product that is held to be the card's best.
+double multiplied() {
+  const int64_t n = small ? 64 : 8192;
+  const auto of_ours = [=] {
+    const Turns x(2 * n * n), w(2 * n * n), out(2 * n * n);
+    return seconds([&](int i) { cuda::gemm(queue, Tensor(out.at(i), Dtype::bf16, n, n), Tensor(x.at(i), Dtype::bf16, n, n), matrix(w.at(i), Dtype::bf16, n, n), {}); });
+  };
+  return 2.0 * of(n * n * n) / (*blas ? blas->time(n, n, n) : of_ours());
+}
+
+void ceilings() {
+  std::printf("{\"card\": \"%s\", \"multiprocessors\": %d, \"gemm_by\": \"%s\", \"gemm_bf16_gflops\": %.1f, \"copy_gbs\": %.2f}\n", card.name.c_str(), card.multiprocessors,
+              *blas ? "cuBLAS" : "jvlm", multiplied() * 1e-9, copy_bandwidth() * 1e-9);
+}
+
 int run(int count, char** argument) {
   small = count > 1 && std::string(argument[1]) == "--small";
   auto given = [&](int i) { return count > i + small ? argument[i + small] : "unknown"; };
@@ -367,9 +383,13 @@ int run(int count, char** argument) {
   cuda::Stream stream;
   queue.stream = stream, queue.architecture = card.architecture, queue.multiprocessors = card.multiprocessors;
   blas = std::make_unique<Blas>();
-  const double copied = copy_bandwidth();
-  const double multiplied = *blas ? 2.0 * 8192 * 8192 * 8192 / blas->time(8192, 8192, 8192) : 0;
-  std::fprintf(stderr, "copy %.1f GB/s, cuBLAS bf16 %.1f TFLOP/s\n", copied * 1e-9, multiplied * 1e-12);
+  if (std::string(given(1)) == "--ceilings") {
+    ceilings();
+    blas.reset();
+    return 0;
+  }
+  const double copied = copy_bandwidth(), by_cublas = *blas ? multiplied() : 0;
+  std::fprintf(stderr, "copy %.1f GB/s, cuBLAS bf16 %.1f TFLOP/s\n", copied * 1e-9, by_cublas * 1e-12);
 
   const Decoder models[] = {{"h2ovl-0.8b", 1536, 16, 8, 96, 4096, 32010}, {"h2ovl-2b", 2560, 32, 8, 80, 6912, 32010}};
   const Decoder tiny[] = {{"tiny", 192, 4, 2, 96, 256, 300}};
@@ -390,7 +410,7 @@ int run(int count, char** argument) {
   }
   blas.reset();
   std::printf("{\"card\": \"%s\", \"architecture\": %d, \"multiprocessors\": %d, \"driver\": \"%s\", \"date\": \"%s\", \"commit\": \"%s\",\n \"copy_bytes_per_second\": %.4g, \"cublas_operations_per_second\": %.4g,\n \"kernels\": [%s\n ]}\n",
-              card.name.c_str(), card.architecture, card.multiprocessors, given(3), given(2), given(1), copied, multiplied, rows_of_json.c_str());
+              card.name.c_str(), card.architecture, card.multiprocessors, given(3), given(2), given(1), copied, by_cublas, rows_of_json.c_str());
   return 0;
 }
 

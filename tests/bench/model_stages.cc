@@ -1,13 +1,17 @@
-// Times the stages of a model at its true shape, for `jvlm bench`: through the boundary that Java uses, with seeded weights. One JSON object
-// a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode also "read_gbs", how fast the engine's own memory can be
-// read; at the end the memory's peak beside the plan.
+// Times the stages of a model at its true shape, for `jvlm bench` and tests/gpu/stages.py: through the boundary that Java uses, with seeded weights. One JSON
+// object a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode also "steps" and on the CPU "read_gbs", how
+// fast the engine's own memory can be read; at the end the device, the plan, and on the CPU the memory's peak beside it.
 //
-//   model_stages SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode
+//   model_stages [--small] DEVICE SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode answer
 //
 // vision     `encode` as requests call it: tower and connector, 1 tile and 7 tiles, unless one takes seconds; with a perceiver one picture as large as the tower takes it
 // connector  alone, as many at once
 // prefill    a prompt of 7 tiles (with a perceiver of 5 pictures: a page and its quarters) and 64 tokens of text, in steps of at most step_tokens
-// decode     64 tokens after 2048, each step's id taken from the step before; 1 sequence and 4
+// decode     64 tokens after 2048, each step's id taken from the step before; 1 sequence, 4, and 8 and 16 where the limits allow
+// answer     the same pictures and text as prefill's, from bytes in host memory to the last of 128 ids, 1 sequence
+//
+// A card returns from `encode` before it is done. Vision and connector run so often there that what waits for them at the end (one step of one token,
+// which reads a vision row; one number copied back) is one part of a hundred, and it counts. --small: few tokens, few runs, to see that it runs.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -31,9 +35,15 @@ using namespace jvlm;
 
 namespace {
 
-constexpr int32_t kText = 64, kContext = 2048, kDecoded = 64, kBatch = 4;
-constexpr double kSeconds = 3;                             // for one stage, but at least kRuns runs
-constexpr size_t kRuns = 3;
+struct Sizes {
+  int32_t text = 64, context = 2048, decoded = 64, answer = 128, tiles = 7;
+  double seconds = 3;                                      // for one stage, but at least so many runs
+  size_t runs = 3;
+};
+Sizes sizes;
+constexpr Sizes kSmall{8, 100, 3, 4, 1, 0, 1};
+constexpr double kLongTile = 3;                            // seconds after which seven are not waited for
+constexpr int32_t kBatches[] = {1, 4, 8, 16}, kTilesWaitedFor = 56;
 
 std::string read(const char* path) {
   std::ifstream in(path);
@@ -50,35 +60,38 @@ int64_t status(const std::string& key) {
   return 0;
 }
 
-void report(const char* stage, const char* of, int32_t count, const std::vector<double>& seconds, double read_gbs = 0) {
-  std::printf("{\"stage\": \"%s\", \"%s\": %d, \"seconds\": [", stage, of, count);
+void report(const char* stage, const char* of, int32_t count, const std::vector<double>& seconds, const std::string& more = "") {
+  std::printf("{\"stage\": \"%s\", \"%s\": %d%s, \"seconds\": [", stage, of, count, more.c_str());
   for (size_t i = 0; i < seconds.size(); ++i) std::printf("%s%.6f", i ? ", " : "", seconds[i]);
-  std::printf("]");
-  if (read_gbs > 0) std::printf(", \"read_gbs\": %.2f", read_gbs);
-  std::printf("}\n");
+  std::printf("]}\n");
   std::fflush(stdout);
 }
 
-// Every run's seconds; a short first run only warms up.
+// Every run's seconds; a short first run only warms up. A run is `times` times the work, then what waits for it.
+template <class F, class W>
+std::vector<double> runs(int32_t times, F&& work, W&& wait) {
+  std::vector<double> seconds;
+  auto once = [&] {
+    const double start = now();
+    for (int32_t i = 0; i < times; ++i) work();
+    wait();
+    return (now() - start) / times;
+  };
+  const double first = once();
+  if (first > 1) seconds.push_back(first);
+  for (const double end = now() + sizes.seconds; seconds.size() < sizes.runs || now() < end;) seconds.push_back(once());
+  return seconds;
+}
 template <class F>
 std::vector<double> runs(F&& work) {
-  std::vector<double> seconds;
-  double start = now();
-  work();
-  const double first = now() - start;
-  if (first > 1) seconds.push_back(first);
-  for (const double end = now() + kSeconds; seconds.size() < kRuns || now() < end;) {
-    start = now();
-    work();
-    seconds.push_back(now() - start);
-  }
-  return seconds;
+  return runs(1, work, [] {});
 }
 
 // Sequences of one engine, each in pages of its own.
 class Sequences {
  public:
-  Sequences(Engine* engine, const Limits& limits, int32_t vocabulary) : engine_(engine), limits_(limits), vocabulary_(vocabulary) {}
+  Sequences(Engine* engine, const Limits& limits, int32_t vocabulary)
+      : engine_(engine), limits_(limits), vocabulary_(vocabulary), ids_(static_cast<size_t>(limits.sequences)) {}
 
   // Runs tokens past ... past + tokens of one sequence; the first `vision` positions of it are rows of pictures.
   void prompt(int32_t sequence, int32_t past, int32_t tokens, int32_t vision) {
@@ -93,17 +106,17 @@ class Sequences {
       const std::vector<int32_t> page_start{0, static_cast<int32_t>(page.size())};
       const bool end = n == tokens;
       submit(engine_, n, token.data(), row.data(), 1, start.data(), pasts.data(), length.data(), page_start.data(), page.data(), end, last.data());
-      collect(engine_, ids_);
+      collect(engine_, ids_.data());
       past += n, tokens -= n;
     }
   }
 
-  // `tokens` steps of one token for each of `count` sequences, two steps in flight.
-  void decode(int32_t count, int32_t past, int32_t tokens) {
+  // `tokens` steps of one token for each of `count` sequences, two steps in flight; the first ids are those of the step before where `goes_on`.
+  void decode(int32_t count, int32_t past, int32_t tokens, bool goes_on = false) {
     for (int32_t i = 0; i < tokens; ++i) {
       std::vector<int32_t> token, row, start{0}, pasts, length, page, page_start{0}, last;
       for (int32_t s = 0; s < count; ++s) {
-        token.push_back(i ? -1 - s : 1 + s);
+        token.push_back(i || goes_on ? -1 - s : 1 + s);
         row.push_back(-1);
         start.push_back(s + 1);
         pasts.push_back(past + i);
@@ -115,9 +128,9 @@ class Sequences {
       }
       submit(engine_, count, token.data(), row.data(), count, start.data(), pasts.data(), length.data(), page_start.data(), page.data(), count,
              last.data());
-      if (i) collect(engine_, ids_);
+      if (i) collect(engine_, ids_.data());
     }
-    collect(engine_, ids_);
+    collect(engine_, ids_.data());
   }
 
  private:
@@ -131,19 +144,53 @@ class Sequences {
   Engine* engine_;
   Limits limits_;
   int32_t vocabulary_;
-  int32_t ids_[kBatch] = {};
+  std::vector<int32_t> ids_;
 };
 
 bool perceives(const Spec& spec) { return spec.connector.kind == ConnectorKind::perceiver; }
-int32_t tiles_at_once(const Spec& spec) { return perceives(spec) ? 1 : 7; }
+int32_t tiles_at_once(const Spec& spec) { return perceives(spec) ? 1 : sizes.tiles; }
+
+// Pictures of one request in host memory, grey; four numbers each, as `encode` takes them.
+class Pictures {
+ public:
+  Pictures(Engine* engine, const Limits& limits, const Spec& spec, int32_t count) : engine_(engine), limits_(limits), rows_(spec.rows_per_tile()) {
+    for (int32_t i = 0; i < count; ++i) add(spec.vision, 1);
+  }
+  // What a prompt holds: as many tiles as above, or a page and its quarters.
+  Pictures(Engine* engine, const Limits& limits, const Spec& spec) : Pictures(engine, limits, spec, tiles_at_once(spec)) {
+    for (int32_t i = 0; perceives(spec) && i < 4; ++i) add(spec.vision, 2);
+  }
+
+  int32_t rows() const { return static_cast<int32_t>(at_.size()) * rows_; }
+  void encode() const {
+    const auto count = static_cast<int32_t>(at_.size());
+    for (int32_t first = 0; first < count; first += limits_.encode_tiles)
+      jvlm::encode(engine_, rgb_.data() + at_[static_cast<size_t>(first)], std::min(limits_.encode_tiles, count - first), shape_.data() + 4 * first, first * rows_);
+  }
+
+ private:
+  void add(const VisionSpec& v, int32_t part) {
+    const int32_t size = v.image / part, grid = v.grid() / part;
+    at_.push_back(rgb_.size());
+    shape_.insert(shape_.end(), {size, size, grid, grid});
+    rgb_.resize(rgb_.size() + 3 * static_cast<size_t>(size) * static_cast<size_t>(size), 128);
+  }
+
+  Engine* engine_;
+  Limits limits_;
+  int32_t rows_;
+  std::vector<uint8_t> rgb_;
+  std::vector<size_t> at_;                                 // where each begins
+  std::vector<int32_t> shape_;
+};
 
 // The connector on a backend of its own, with its share of the manifest.
-void connector(const Spec& spec, Limits limits, const std::string& manifest) {
+void connector(const std::string& device, const Spec& spec, Limits limits, const std::string& manifest, int32_t times) {
   std::string own;
   std::istringstream lines(manifest);
   for (std::string line; std::getline(lines, line);)
     if (line.rfind("connector.", 0) == 0 || line.rfind("vision.norm.", 0) == 0) own += line + "\n";
-  const std::unique_ptr<Ops> ops = make_ops("cpu", limits.precision);
+  const std::unique_ptr<Ops> ops = make_ops(device, limits.precision);
   const Dtype act = act_of(limits.precision);
   limits.encode_tiles = tiles_at_once(spec);
   ops->reserve(scratch_of(spec, limits));
@@ -167,73 +214,87 @@ void connector(const Spec& spec, Limits limits, const std::string& manifest) {
   connector->forward(*ops, counted, out, x, none, taps);
   Arena ws = arena(counted.peak());
   const VisionInput in = place(ws);
-  for (int64_t i = 0; i < x.rows * x.cols; ++i) static_cast<float*>(x.data)[i] = static_cast<float>(i % 17 - 8) / 8;
-  report("connector", "tiles", limits.encode_tiles, runs([&] { connector->forward(*ops, ws, out, x, in, taps); }));
+  std::vector<float> host(static_cast<size_t>(x.rows * x.cols));
+  for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<float>(i % 17) / 8 - 1;
+  ops->upload(x.data, host.data(), x.bytes());
+  report("connector", "tiles", limits.encode_tiles, runs(times, [&] { connector->forward(*ops, ws, out, x, in, taps); }, [&] { ops->download(host.data(), out.data, 4); }));
 }
 
-int run(int argc, char** argv) {
-  const std::string spec_text = read(argv[1]), limits_text = read(argv[2]), manifest = read(argv[3]);
-  const std::set<std::string> wanted(argv + 4, argv + argc);
+int run(const std::string& device, const std::string& spec_text, const std::string& limits_text, const std::string& manifest, const std::set<std::string>& wanted) {
   const Spec spec = parse_spec(spec_text);
   const Limits limits = parse_limits(limits_text);
-  if (limits.sequences != kBatch || limits.context < kContext + kDecoded) throw request_error("model_stages needs 4 sequences and a context of 2112");
+  if (limits.context < sizes.context + sizes.decoded) throw request_error("model_stages needs a context of " + std::to_string(sizes.context + sizes.decoded));
+  const bool cpu = device == "cpu";
 
-  char text[4096];
-  info("cpu", spec_text.c_str(), limits_text.c_str(), text, sizeof text);
+  char text[8192];
+  info(device.c_str(), spec_text.c_str(), limits_text.c_str(), text, sizeof text);
   int64_t plan = 0;
   std::istringstream parts(text);
   for (std::string part; std::getline(parts, part);) plan += std::strtoll(part.c_str() + part.find('\t'), nullptr, 10);
   const int64_t before = status("VmRSS");
 
-  Engine* engine = open("cpu", spec_text.c_str(), manifest.c_str(), limits_text.c_str(), nullptr);
+  const double start = now();
+  Engine* engine = open(device.c_str(), spec_text.c_str(), manifest.c_str(), limits_text.c_str(), nullptr);
+  const double opened = now() - start;
   Sequences sequences(engine, limits, spec.decoder.vocabulary);
-  const int32_t tiles = tiles_at_once(spec);
-  const std::vector<uint8_t> rgb(static_cast<size_t>(tiles) * 3 * spec.vision.image * spec.vision.image, 128);
-  std::vector<int32_t> shape;
-  for (int32_t t = 0; t < limits.encode_tiles; ++t)
-    shape.insert(shape.end(), {spec.vision.image, spec.vision.image, spec.vision.grid(), spec.vision.grid()});
+  const Pictures page(engine, limits, spec);
+  const int32_t tiles = tiles_at_once(spec), prompt = page.rows() + sizes.text;
+  auto times = [&](int32_t count) { return cpu || sizes.runs == 1 ? 1 : kTilesWaitedFor / count; };
   auto vision = [&](int32_t count) {
-    for (int32_t t = 0; t < count; t += limits.encode_tiles) {
-      const int32_t n = std::min(limits.encode_tiles, count - t);
-      encode(engine, rgb.data(), n, shape.data(), t * spec.rows_per_tile());
-    }
+    const Pictures pictures(engine, limits, spec, count);
+    return runs(times(count), [&] { pictures.encode(); }, [&] { if (!cpu) sequences.prompt(0, 0, 1, 1); });
   };
-  const int32_t rows = (perceives(spec) ? 5 : tiles) * spec.rows_per_tile();
   if (wanted.count("vision")) {
-    const std::vector<double> one = runs([&] { vision(1); });
+    const std::vector<double> one = vision(1);
     report("vision", "tiles", 1, one);
-    if (tiles > 1 && one[0] < kSeconds) report("vision", "tiles", tiles, runs([&] { vision(tiles); }));
+    if (tiles > 1 && one[0] < kLongTile) report("vision", "tiles", tiles, vision(tiles));
   }
-  if (wanted.count("prefill")) report("prefill", "tokens", rows + kText, runs([&] { sequences.prompt(0, 0, rows + kText, rows); }));
-  if (wanted.count("decode"))
-    for (int32_t batch : {1, kBatch}) {
+  if (wanted.count("prefill")) report("prefill", "tokens", prompt, runs([&] { sequences.prompt(0, 0, prompt, page.rows()); }));
+  if (wanted.count("decode")) {
+    int32_t filled = 0;
+    for (int32_t batch : kBatches) {
+      if (batch > limits.sequences) break;
       // What is read must have been written: memory that never was is one page of zeros in the processor's cache.
-      for (int32_t s = batch == 1 ? 0 : 1; s < batch; ++s) sequences.prompt(s, 0, kContext, rows);
-      const std::vector<double> seconds = runs([&] { sequences.decode(batch, kContext, kDecoded); });
-      report("decode", "batch", batch, seconds, read_rate_of_largest());
+      for (; filled < batch; ++filled) sequences.prompt(filled, 0, sizes.context, page.rows());
+      const std::vector<double> seconds = runs([&] { sequences.decode(batch, sizes.context, sizes.decoded); });
+      std::string more = ", \"steps\": " + std::to_string(sizes.decoded);
+      if (cpu) more += ", \"read_gbs\": " + std::to_string(read_rate_of_largest());
+      report("decode", "batch", batch, seconds, more);
     }
+  }
+  if (wanted.count("answer"))
+    report("answer", "tokens", sizes.answer, runs([&] {
+             page.encode();
+             sequences.prompt(0, 0, prompt, page.rows());  // its last step gives the first id
+             sequences.decode(1, prompt, sizes.answer - 1, true);
+           }));
   const int64_t peak = status("VmHWM");
   close(engine);
-  char devices_text[4096];
-  devices(devices_text, sizeof devices_text);
-  std::string device(devices_text);                        // which product is the faster is decided once a process
-  device = device.substr(device.find("cpu\t") + 4);
-  device = device.substr(0, device.find('\n'));
-  std::printf("{\"device\": \"%s\", \"plan_bytes\": %lld, \"peak_bytes\": %lld}\n", device.c_str(), static_cast<long long>(plan), static_cast<long long>(peak - before));
+  devices(text, sizeof text);
+  std::string described(text);                             // which product is the faster is decided once a process
+  described = described.substr(described.find(device + "\t") + device.size() + 1);
+  described = described.substr(0, described.find('\n'));
+  std::printf("{\"device\": \"%s\", \"open_seconds\": %.3f, \"plan_bytes\": %lld", described.c_str(), opened, static_cast<long long>(plan));
+  if (cpu) std::printf(", \"peak_bytes\": %lld", static_cast<long long>(peak - before));
+  std::printf("}\n");
   std::fflush(stdout);
-  if (wanted.count("connector")) connector(spec, limits, manifest);
+  if (wanted.count("connector")) connector(device, spec, limits, manifest, times(tiles));
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 5) {
-    std::fputs("usage: model_stages SPEC LIMITS MANIFEST STAGE...\n", stderr);
+  const bool small = argc > 1 && std::string(argv[1]) == "--small";
+  if (small) sizes = kSmall, --argc, ++argv;
+  if (argc < 6) {
+    std::fputs("usage: model_stages [--small] DEVICE SPEC LIMITS MANIFEST STAGE...\n", stderr);
     return 64;
   }
   try {
-    return run(argc, argv);
+    const std::string device = argv[1];
+    if (!small && device != "cpu") sizes.seconds = 1;      // what a card does in a second varies less, and a card's time is dear
+    return run(device, read(argv[2]), read(argv[3]), read(argv[4]), {argv + 5, argv + argc});
   } catch (const std::exception& e) {
     std::fprintf(stderr, "model_stages: %s\n", e.what());
     return 70;

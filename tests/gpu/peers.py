@@ -148,7 +148,7 @@ def end_to_end(device, dry, tell):
                 kept.append(time.perf_counter() - begin)
         if result.shape[-1] != new:
             raise RuntimeError(f"{result.shape[-1]} new tokens instead of {new}")
-    tell("end to end", "transformers", tiles=tiles, text=text_tokens, new=new, seconds=statistics.median(times), vision_seconds=statistics.median(vision_times))
+    tell("end to end", "transformers", shape="h2ovl-0.8b", tiles=tiles, text=text_tokens, new=new, seconds=statistics.median(times), vision_seconds=statistics.median(vision_times))
 
 
 def main():

@@ -6,7 +6,7 @@
 #     ops          every operation against `reference`
 #     models       recorded models through the boundary, on cuda:0
 #     sanitizer    compute-sanitizer: memcheck, racecheck, synccheck, initcheck
-#     bench        kernels beside ceilings of the same run; PyTorch and transformers beside them (peers.py)
+#     bench        kernels beside ceilings of the same run; PyTorch and transformers beside them (peers.py); whole models (stages.py)
 # Continues after a part that fails; exit status 1 says so. Results lie under tests/gpu/out, the few that matter also in $OUT where that is set. Once
 # conformance, ops and models have passed for these kernels on this card, in one command or several, LEDGER.md and conformance.txt are among
 # them, to be copied over the committed ones. A part is ended after PART_SECONDS (480).
@@ -40,6 +40,15 @@ else
     fi
     IFS=, read -r card driver architecture <<<"$query"
     driver=${driver# } architecture=${architecture//[ .]/}
+    # cuBLAS, for products and ceilings: PyTorch's packages bring it, the toolkit may.
+    if [[ -z ${JVLM_CUBLAS-} ]]; then
+        JVLM_CUBLAS=$({ python3 -c 'import glob, nvidia, os
+print(*[f for p in nvidia.__path__ for f in sorted(glob.glob(os.path.join(p, "*", "lib", "libcublas.so.*")))], sep="\n")' || true
+            ls /usr/local/cuda/lib64/libcublas.so.1?; } 2>/dev/null | grep -m1 .)
+    fi
+    if [[ $JVLM_CUBLAS ]]; then
+        export JVLM_CUBLAS LD_LIBRARY_PATH=${JVLM_CUBLAS%/*}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    fi
 fi
 today=$(date -u +%F)
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -53,7 +62,7 @@ need() { # PROGRAM: built, or built now
 
 build_programs() {
     local options=(-DCMAKE_BUILD_TYPE=Release)
-    local targets=(conformance kernels_bench models_test)
+    local targets=(conformance kernels_bench models_test model_stages)
     if [[ $dry ]]; then
         targets+=(kernels_test jvlm_emu emu_test)
     else
@@ -103,8 +112,11 @@ part_ops() {
 
 part_models() {
     need tests/models_test || return
-    "$build/tests/models_test" "$device" tests/gpu/models h2ovl-0.8b h2ovl-2b &&
-        "$build/tests/models_test" "$device" tests/gpu/models deterministic h2ovl-2b
+    local families=(h2ovl-2b internvl-chat-v1-5 mini-internvl-2b-v1-5 mini-internvl-4b-v1-5 idefics2 h2ovl-0.8b) status=0
+    [[ ! $dry ]] || families=(h2ovl-2b internvl-chat-v1-5) # the rest are ctest's models_emu_*
+    "$build/tests/models_test" "$device" tests/gpu/models "${families[@]}" || status=1
+    "$build/tests/models_test" "$device" tests/gpu/models deterministic h2ovl-2b || status=1
+    return $status
 }
 
 part_sanitizer() {
@@ -144,26 +156,19 @@ part_sanitizer() {
 }
 
 part_bench() {
-    need tests/gpu/kernels_bench || return
-    local status=0
-    if [[ $dry ]]; then
-        "$build/tests/gpu/kernels_bench" --small "$commit" "$today" "$driver" >"$out/kernels.json" || status=1
-        python3 -c "import ast; ast.parse(open('tests/gpu/peers.py').read())" || status=1
-    else
-        # PyTorch brings cuBLAS where the toolkit's is not installed.
-        local blas
-        blas=$(python3 -c 'import glob, nvidia, os
-print(*[f for p in nvidia.__path__ for f in sorted(glob.glob(os.path.join(p, "*", "lib", "libcublas.so.*")))][-1:])' 2>/dev/null || true)
-        [[ -z $blas || -n ${JVLM_CUBLAS-} ]] || export JVLM_CUBLAS=$blas LD_LIBRARY_PATH=${blas%/*}:${LD_LIBRARY_PATH-}
-        "$build/tests/gpu/kernels_bench" "$commit" "$today" "$driver" >"$out/kernels.json" || status=1
-        if python3 -c 'import torch, transformers' 2>/dev/null; then
-            python3 tests/gpu/peers.py --out "$out/peers.json" --commit "$commit" --kernels "$out/kernels.json" || status=1
-        else
-            echo "peers: there is no PyTorch with transformers here: not run"
-            status=1
-        fi
-    fi
+    need tests/gpu/kernels_bench && need bench/model_stages || return
+    local status=0 small=() dryly=()
+    [[ ! $dry ]] || small=(--small) dryly=(--dry)
+    rm -f "$out"/{kernels,peers,stages}.json
+    timeout 150 "$build/tests/gpu/kernels_bench" "${small[@]}" "$commit" "$today" "$driver" >"$out/kernels.json" || status=1
     python3 -m json.tool "$out/kernels.json" >/dev/null || status=1
+    if python3 -c 'import torch, transformers' 2>/dev/null; then
+        timeout 150 python3 tests/gpu/peers.py "${dryly[@]}" --out "$out/peers.json" --commit "$commit" --kernels "$out/kernels.json" || status=1
+    else
+        echo "peers: there is no PyTorch with transformers here: not run"
+        [[ $dry ]] || status=1
+    fi
+    timeout 150 python3 tests/gpu/stages.py "${dryly[@]}" --out "$out/stages.json" --peers "$out/peers.json" --commit "$commit" "$build" || status=1
     return $status
 }
 
@@ -197,7 +202,7 @@ if [[ -z $dry && " ${passed[*]} " == *" conformance ops models "* ]]; then
     echo "gpu: copy LEDGER.md and conformance.txt to tests/gpu/ and commit them"
 fi
 if [[ -n ${OUT-} ]]; then
-    for file in LEDGER.md conformance.txt kernels.json peers.json ptxas.txt; do [[ ! -e $out/$file ]] || cp "$out/$file" "$OUT/"; done
+    for file in LEDGER.md conformance.txt kernels.json peers.json stages.json ptxas.txt; do [[ ! -e $out/$file ]] || cp "$out/$file" "$OUT/"; done
     tar -C "$out" -czf "$OUT/logs.tar.gz" $(cd "$out" && ls -- *.log)
 fi
 ((${#failed[@]} == 0)) || { echo "gpu: failed: ${failed[*]}"; exit 1; }

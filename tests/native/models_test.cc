@@ -46,9 +46,10 @@ uint64_t split_mix(uint64_t x) {
 
 void make_weights(const fs::path& family, const fs::path& to) {
   std::istringstream in(text_of(family / "weights.txt"));
-  std::string word, file, name;
+  std::string word, dtype, file, name;
   uint64_t seed;
-  in >> word >> seed;
+  in >> word >> seed >> dtype;
+  const size_t size = dtype == "F32" ? 4 : 2;              // of a number; every one is exact in bf16
   std::map<std::string, std::vector<char>> files;
   size_t offset, count;
   int exponent, shift;
@@ -58,15 +59,12 @@ void make_weights(const fs::path& family, const fs::path& to) {
     for (char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
     key ^= seed * kGamma;
     std::vector<char>& bytes = files[file];
-    if (bytes.size() < offset + 2 * count) bytes.resize(offset + 2 * count);
+    if (bytes.size() < offset + size * count) bytes.resize(offset + size * count);
     const double step = std::ldexp(1.0, -exponent);
     for (size_t i = 0; i < count; ++i) {
       const int b = static_cast<int8_t>(split_mix(key + (i + 1) * kGamma) >> 56);
       const float value = static_cast<float>(shift == 0 ? (2 * b + 1) * step : add + (b >> shift) * step);
-      uint32_t bits;
-      std::memcpy(&bits, &value, 4);
-      const auto half = static_cast<uint16_t>(bits >> 16);
-      std::memcpy(bytes.data() + offset + 2 * i, &half, 2);
+      std::memcpy(bytes.data() + offset + size * i, reinterpret_cast<const char*>(&value) + 4 - size, size);
     }
   }
   if (files.empty() || !in.eof()) throw std::runtime_error("weights.txt cannot be read");
@@ -97,9 +95,12 @@ struct Recorded {
 
 struct Case {
   std::string name;
-  int32_t tiles = 0, size = 0, rows_per_tile = 0;
+  int32_t tiles = 0, rows_per_tile = 0;
   double bound = 0;
   std::vector<uint8_t> rgb;
+  std::vector<size_t> begin{0};                            // of each tile in it, and the last one's end
+  std::vector<int32_t> shape;                              // four numbers a tile, as `encode` takes them
+  std::vector<int32_t> banned;                             // ids that are never chosen
   std::vector<int32_t> token, row;
   std::vector<Recorded> steps;
 };
@@ -121,13 +122,21 @@ std::vector<Case> read_cases(const fs::path& folder, const fs::path& family) {
   std::istringstream in(text_of(family / "cases.txt"));
   std::vector<Case> all;
   std::string word;
+  size_t n;
+  in >> word >> n;
+  std::vector<int32_t> banned(n);
+  for (int32_t& id : banned) in >> id;
   while (in >> word) {
     Case c;
-    size_t n;
-    in >> c.name >> word >> c.tiles >> word >> c.size >> word >> c.rows_per_tile >> word >> c.bound;
+    c.banned = banned;
+    in >> c.name >> word >> c.tiles >> word >> c.rows_per_tile >> word >> c.bound;
     for (int32_t t = 0; t < c.tiles; ++t) {
+      int32_t shape[4];
       in >> word;
-      unpack(text_of(folder / word), static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3, c.rgb);
+      for (int32_t& number : shape) in >> number;
+      unpack(text_of(folder / word), 3 * static_cast<size_t>(shape[0]) * static_cast<size_t>(shape[1]), c.rgb);
+      c.begin.push_back(c.rgb.size());
+      c.shape.insert(c.shape.end(), shape, shape + 4);
     }
     in >> word >> n;
     c.token.resize(n), c.row.resize(n);
@@ -147,11 +156,12 @@ std::vector<Case> read_cases(const fs::path& folder, const fs::path& family) {
 }
 
 // ---- a sequence -----------------------------------------------------------------------------------------------------------------------------
-// One sequence's tokens into the engine; its logits where `want` says so.
-std::vector<float> feed(Engine* engine, const Limits& limits, int32_t vocabulary, const int32_t* token, const int32_t* row, int32_t n, int32_t past, bool want) {
+// One sequence's tokens into the engine, `length` what scaled rope goes by; its logits where `want` says so.
+std::vector<float> feed(Engine* engine, const Limits& limits, int32_t vocabulary, const int32_t* token, const int32_t* row, int32_t n, int32_t past, int32_t length,
+                        bool want) {
   std::vector<int32_t> page;                               // out of order on purpose
   for (int32_t p = 0; p * limits.page_tokens < past + n; ++p) page.push_back(limits.pages - 1 - p);
-  const int32_t start[] = {0, n}, page_start[] = {0, static_cast<int32_t>(page.size())}, last = n - 1, length = past + n;
+  const int32_t start[] = {0, n}, page_start[] = {0, static_cast<int32_t>(page.size())}, last = n - 1;
   submit(engine, n, token, row, 1, start, &past, &length, page_start, page.data(), want, &last);
   int32_t id = 0;
   collect(engine, &id);
@@ -160,7 +170,7 @@ std::vector<float> feed(Engine* engine, const Limits& limits, int32_t vocabulary
   return {from, from + vocabulary};
 }
 
-void check(const Case& c, size_t step, const std::vector<float>& got, double& worst) {
+void check(const Case& c, size_t step, std::vector<float> got, double& worst) {
   const Recorded& s = c.steps[step];
   for (const auto& [id, logit] : s.logits) {
     const double off = std::fabs(got[static_cast<size_t>(id)] - logit);
@@ -170,6 +180,7 @@ void check(const Case& c, size_t step, const std::vector<float>& got, double& wo
       std::printf("FAIL %s step %zu: the logit of id %d is %.6g, recorded %.6g, bound %.3g\n", c.name.c_str(), step, id, static_cast<double>(got[static_cast<size_t>(id)]), logit, c.bound);
     }
   }
+  for (int32_t id : c.banned) got[static_cast<size_t>(id)] = -INFINITY;
   const auto best = static_cast<int32_t>(std::max_element(got.begin(), got.end()) - got.begin());
   if (s.margin > 2 * c.bound && best != s.id) {
     ++failures;
@@ -178,19 +189,15 @@ void check(const Case& c, size_t step, const std::vector<float>& got, double& wo
 }
 
 void run(Engine* engine, const Limits& limits, const Spec& spec, const Case& c) {
-  const int32_t vocabulary = spec.decoder.vocabulary, grid = spec.vision.grid();
-  std::vector<int32_t> shape;
-  for (int32_t t = 0; t < limits.encode_tiles; ++t) shape.insert(shape.end(), {c.size, c.size, grid, grid});
-  for (int32_t first = 0; first < c.tiles; first += limits.encode_tiles) {
-    const int32_t n = std::min(limits.encode_tiles, c.tiles - first);
-    encode(engine, c.rgb.data() + static_cast<size_t>(first) * static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3, n, shape.data(), first * c.rows_per_tile);
-  }
+  const int32_t vocabulary = spec.decoder.vocabulary;
+  for (int32_t first = 0; first < c.tiles; first += limits.encode_tiles)
+    encode(engine, c.rgb.data() + c.begin[static_cast<size_t>(first)], std::min(limits.encode_tiles, c.tiles - first), c.shape.data() + 4 * first, first * c.rows_per_tile);
   const auto tokens = static_cast<int32_t>(c.token.size());
   std::vector<float> got;
   int32_t past = 0;
   while (past < tokens) {
     const int32_t n = std::min(limits.step_tokens, tokens - past);
-    got = feed(engine, limits, vocabulary, c.token.data() + past, c.row.data() + past, n, past, past + n == tokens);
+    got = feed(engine, limits, vocabulary, c.token.data() + past, c.row.data() + past, n, past, tokens, past + n == tokens);
     past += n;
   }
   double worst = 0;
@@ -199,7 +206,7 @@ void run(Engine* engine, const Limits& limits, const Spec& spec, const Case& c) 
     check(c, step, got, worst);
     demanded += c.steps[step].margin > 2 * c.bound;
     const int32_t none = -1;
-    if (step + 1 < c.steps.size()) got = feed(engine, limits, vocabulary, &c.steps[step].id, &none, 1, past++, true);
+    if (step + 1 < c.steps.size()) got = feed(engine, limits, vocabulary, &c.steps[step].id, &none, 1, past, past + 1, true), ++past;
   }
   ++cases;
   std::printf("%s: %zu steps, worst logit at %.3f of the bound %.3g, best id demanded in %zu\n", c.name.c_str(), c.steps.size(), worst, c.bound, demanded);
@@ -239,15 +246,17 @@ std::vector<std::vector<float>> feed(Engine* engine, const Limits& limits, int32
 // at a time; with `others`, three sequences of other lengths go their ways beside it, one of them with a prompt while the case decodes.
 std::vector<std::vector<float>> logits_of(Engine* engine, const Limits& limits, const Spec& spec, const Case& c, const std::vector<int32_t>& chunks,
                                           int32_t tiles_at_once, bool others) {
-  const int32_t grid = spec.vision.grid(), tokens = static_cast<int32_t>(c.token.size());
-  const auto tile_bytes = static_cast<size_t>(c.size) * static_cast<size_t>(c.size) * 3;
+  const auto tokens = static_cast<int32_t>(c.token.size());
   for (int32_t first = 0; first < c.tiles; first += tiles_at_once) {
     // Another picture is encoded with the case's own, behind them in memory and in the vision buffer.
     const int32_t n = std::min(tiles_at_once, c.tiles - first);
-    std::vector<uint8_t> rgb(c.rgb.begin() + static_cast<std::ptrdiff_t>(tile_bytes) * first, c.rgb.begin() + static_cast<std::ptrdiff_t>(tile_bytes) * (first + n));
-    if (others) rgb.insert(rgb.end(), c.rgb.rbegin(), c.rgb.rbegin() + static_cast<std::ptrdiff_t>(tile_bytes));
-    std::vector<int32_t> shape;
-    for (int32_t t = 0; t < n + others; ++t) shape.insert(shape.end(), {c.size, c.size, grid, grid});
+    const auto at = [&](int32_t tile) { return c.rgb.begin() + static_cast<std::ptrdiff_t>(c.begin[static_cast<size_t>(tile)]); };
+    std::vector<uint8_t> rgb(at(first), at(first + n));
+    std::vector<int32_t> shape(c.shape.begin() + 4 * first, c.shape.begin() + 4 * (first + n));
+    if (others) {
+      rgb.insert(rgb.end(), std::reverse_iterator(at(first + 1)), std::reverse_iterator(at(first)));
+      shape.insert(shape.end(), c.shape.begin() + 4 * first, c.shape.begin() + 4 * (first + 1));
+    }
     encode(engine, rgb.data(), n + others, shape.data(), first * c.rows_per_tile);
   }
 

@@ -2,6 +2,7 @@
 #include "ops/cuda/cuda_ops.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -25,7 +26,7 @@ constexpr int64_t kFusedNormRows = 4;
 
 class CudaOps : public Ops {
  public:
-  CudaOps(int device, Dtype act, bool cublaslt, bool deterministic) : info_(use_device(device)) {
+  CudaOps(int device, Dtype act, bool cublaslt, bool deterministic, bool warm) : info_(use_device(device)), warm_(warm) {
     if (act != Dtype::bf16)
       throw device_error("Precision float32 runs on the CPU only. Choose precision bf16 or int8 for this device, or the device cpu");
     queue_.stream = stream_;
@@ -98,6 +99,7 @@ class CudaOps : public Ops {
            (cublaslt_ ? cublaslt_->description() : "products by jvlm");
   }
 
+  bool loads_late() const override { return warm_; }
   bool replays() const override { return true; }
   void replay(uint64_t key, const std::function<void()>& work) override {
     Graph& graph = graphs_[key];
@@ -228,6 +230,7 @@ class CudaOps : public Ops {
   }
 
   const DeviceInfo info_;
+  const bool warm_;
   const Stream stream_;
   Queue queue_;
   std::map<uint64_t, Graph> graphs_;
@@ -244,15 +247,16 @@ class CudaOps : public Ops {
 
 }  // namespace
 
-Ops* make_cuda_ops(int device, Dtype act, bool cublaslt, bool deterministic) { return new CudaOps(device, act, cublaslt, deterministic); }
+Ops* make_cuda_ops(int device, Dtype act, bool cublaslt, bool deterministic, bool warm) { return new CudaOps(device, act, cublaslt, deterministic, warm); }
 
 }  // namespace jvlm
 
 extern "C" __attribute__((visibility("default"))) jvlm::Ops* jvlm_make_ops(int device, int act, int deterministic) {
 #ifdef __CUDACC__
-  constexpr bool cublaslt = true;
+  const bool cublaslt = true, warm = true;
 #else
-  constexpr bool cublaslt = false;                         // the emulation's memory and streams are not the driver's
+  const bool cublaslt = false;                             // the emulation's memory and streams are not the driver's
+  const bool warm = std::getenv("JVLM_EMU_WARM");          // which takes it seconds: a test asks for it
 #endif
-  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act), cublaslt, deterministic != 0);
+  return jvlm::make_cuda_ops(device, static_cast<jvlm::Dtype>(act), cublaslt, deterministic != 0, warm);
 }

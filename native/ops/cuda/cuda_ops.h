@@ -4,8 +4,8 @@
 
 namespace jvlm {
 
-// device: the card's index. act: bf16. cublaslt: whether it is looked for (cublaslt.h). The caller owns what it gets; throws Error.
-Ops* make_cuda_ops(int device, Dtype act, bool cublaslt = false, bool deterministic = false);
+// device: the card's index. act: bf16. cublaslt: whether it is looked for (cublaslt.h). warm: what loads_late says. The caller owns what it gets; throws Error.
+Ops* make_cuda_ops(int device, Dtype act, bool cublaslt = false, bool deterministic = false, bool warm = false);
 
 }  // namespace jvlm
 

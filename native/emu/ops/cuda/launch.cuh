@@ -27,6 +27,7 @@ void launch(StreamHandle stream, void (*kernel)(P...), const Shape& shape, A&&..
   l.grid = shape.grid, l.block = shape.block, l.shared_bytes = shape.shared_bytes;
   l.resident = shape.mode == Mode::resident, l.overlapping = shape.mode == Mode::overlapping;
   l.where = shape.where;
+  l.entry = reinterpret_cast<const void*>(kernel);
   l.kernel = [kernel, values = std::tuple<P...>(std::forward<A>(args)...)] { std::apply(kernel, values); };
   check(emu::enqueue(stream, std::move(l)), "starting a kernel");
 }

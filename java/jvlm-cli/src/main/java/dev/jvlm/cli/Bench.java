@@ -43,13 +43,13 @@ import tools.jackson.databind.ObjectMapper;
 /**
  * How fast a model runs here, beside what this machine can do at best. With {@code --shape}, the stages at the true shape of a published model
  * with seeded weights, in a native process of their own ({@code tests/bench/model_stages.cc}); ceilings from another
- * ({@code tests/bench/ceilings.cc}), in the same run. With {@code --model}, from picture to answer.
+ * ({@code tests/bench/ceilings.cc}, for a card {@code tests/bench/kernels.cu}), in the same run. With {@code --model}, from picture to answer.
  */
 @Command(
         name = "bench",
         description = {
             "Measures speed and memory.",
-            "With --shape: the stages of a published model's shape, with made-up weights, beside what this machine can do at best. Takes"
+            "With --shape: the stages of a published model's shape, with made-up weights, beside what the device can do at best. Takes"
                     + " minutes and the memory of the model. --precision may name several there, such as bf16,int8, which is the default.",
             "With --model DIR, or neither: from a 12-megapixel page to the first token and to tokens a second."
         })
@@ -61,12 +61,14 @@ final class Bench implements Callable<Integer> {
             "mini-internvl-2b", "mini-internvl-chat-2b-v1-5.json",
             "mini-internvl-4b", "mini-internvl-chat-4b-v1-5.json",
             "idefics2-8b", "idefics2-8b.json"));
-    private static final List<String> STAGES = List.of("vision", "connector", "prefill", "decode", "preprocess");
+    private static final List<String> STAGES = List.of("vision", "connector", "prefill", "decode", "answer", "preprocess");
 
-    /** What model_stages.cc measures: a context, tokens decoded behind it, sequences at most. */
-    private static final int CONTEXT = 2048;
+    /** What model_stages.cc measures: a context, tokens decoded behind it, tokens of text in a prompt, sequences at most. */
+    static final int CONTEXT = 2048;
     private static final int DECODED = 64;
+    private static final int TEXT = 64;
     private static final int SEQUENCES = 4;
+    private static final int SEQUENCES_CARD = 16;
 
     private static final int RUNS = 5;
 
@@ -83,8 +85,8 @@ final class Bench implements Callable<Integer> {
             names = "--stages",
             paramLabel = "S,...",
             split = ",",
-            description = "With --shape: which stages, of vision, connector, prefill, decode, preprocess. Default: all. Without prefill and decode the"
-                    + " layers of the decoder are left out, so that a tower can be measured where the whole model has no room.")
+            description = "With --shape: which stages, of vision, connector, prefill, decode, answer, preprocess. Default: all. Without prefill, decode and"
+                    + " answer the layers of the decoder are left out, so that a tower can be measured where the whole model has no room.")
     private List<String> stages;
 
     @Option(names = "--json", description = "One JSON object.")
@@ -98,7 +100,7 @@ final class Bench implements Callable<Integer> {
             return Main.OK;
         }
         check(SHAPES.containsKey(shape), "There is no shape '" + shape + "'; there are " + String.join(", ", SHAPES.keySet()));
-        check(!model.chosen(), "--shape brings its own weights, context and device; leave out --model, --adapter, --context and --device");
+        check(!model.chosen(), "--shape brings its own weights and context; leave out --model, --adapter and --context");
         stages = stages == null ? STAGES : stages;
         for (String stage : stages) {
             check(STAGES.contains(stage), "There is no stage '" + stage + "'; there are " + String.join(", ", STAGES));
@@ -109,8 +111,9 @@ final class Bench implements Callable<Integer> {
         report.put("shape", shape);
         report.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
         report.put("commit", commit());
-        main.console().say("measuring what this machine can do at best");
-        JsonNode ceilings = run(List.of(program("ceilings").toString())).get(0);
+        String device = model.device() == null || model.device().equals("auto") ? EngineLoop.devices().keySet().iterator().next() : model.device();
+        main.console().say("measuring what " + device + " can do at best");
+        JsonNode ceilings = run(ceilings(device)).get(0);
         report.put("ceilings", ceilings);
         List<Map<String, Object>> runs = new ArrayList<>();
         report.put("runs", runs);
@@ -118,11 +121,11 @@ final class Bench implements Callable<Integer> {
         for (Precision precision : chosen) {
             if (stages.stream().anyMatch(s -> !s.equals("preprocess"))) {
                 main.console().say("measuring " + shape + " with " + precision.label());
-                runs.add(stages(blueprint, precision, ceilings));
+                runs.add(stages(blueprint, device, precision, ceilings));
             }
         }
         if (stages.contains("preprocess")) {
-            report.put("preprocess", preprocess(blueprint, ceilings));
+            report.put("preprocess", preprocess(blueprint, device.equals("cpu") ? ceilings : run(ceilings("cpu")).get(0)));
         }
         if (json) {
             main.console().json(report);
@@ -169,6 +172,21 @@ final class Bench implements Callable<Integer> {
         return program;
     }
 
+    /** The program that measures a device's ceilings; a card's is built with its kernels and lies beside them. */
+    private static List<String> ceilings(String device) {
+        if (device.equals("cpu")) {
+            return List.of(program("ceilings").toString());
+        }
+        String backends = System.getenv("JVLM_BACKENDS");
+        Path program = backends == null ? null : Path.of(backends).toAbsolutePath().normalize().resolveSibling("tests/gpu/kernels_bench");
+        if (program == null || !Files.isExecutable(program)) {
+            throw new JvlmException(
+                    JvlmException.Code.DEVICE, "What a card can do at best is measured by the program kernels_bench, which is not there. Build it"
+                            + " beside the CUDA library (README, GPU; --target kernels_bench) and name the folder backends in JVLM_BACKENDS");
+        }
+        return List.of(program.toString(), "--ceilings");
+    }
+
     /** Runs a program that prints a JSON object a line; what it says on stderr goes to ours. */
     private static List<JsonNode> run(List<String> command) throws IOException, InterruptedException {
         Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
@@ -185,18 +203,28 @@ final class Bench implements Callable<Integer> {
         }
     }
 
-    private Map<String, Object> stages(Blueprint blueprint, Precision precision, JsonNode ceilings) throws IOException, InterruptedException {
+    /** What a device's stages are measured with. */
+    static String limits(Blueprint blueprint, String device, Precision precision) {
+        return EngineLoop.limits(blueprint, device, precision.label(), CONTEXT + DECODED, device.equals("cpu") ? SEQUENCES : SEQUENCES_CARD);
+    }
+
+    static String manifest(Blueprint blueprint) {
+        return Manifest.seeded(blueprint.weights(), 1).toText();
+    }
+
+    private Map<String, Object> stages(Blueprint blueprint, String device, Precision precision, JsonNode ceilings)
+            throws IOException, InterruptedException {
         Path folder = Files.createTempDirectory("jvlm-bench");
         try {
-            if (stages.stream().noneMatch(s -> s.equals("prefill") || s.equals("decode"))) {
+            if (stages.stream().noneMatch(s -> s.equals("prefill") || s.equals("decode") || s.equals("answer"))) {
                 blueprint = blueprint.withoutDecoderLayers();
             }
-            int context = CONTEXT + DECODED;
             List<String> command = new ArrayList<>(List.of(
                     program("model_stages").toString(),
+                    device,
                     Files.writeString(folder.resolve("spec"), blueprint.spec().toText()).toString(),
-                    Files.writeString(folder.resolve("limits"), EngineLoop.limits(blueprint, precision.label(), context, SEQUENCES)).toString(),
-                    Files.writeString(folder.resolve("manifest"), Manifest.seeded(blueprint.weights(), 1).toText()).toString()));
+                    Files.writeString(folder.resolve("limits"), limits(blueprint, device, precision)).toString(),
+                    Files.writeString(folder.resolve("manifest"), manifest(blueprint)).toString()));
             stages.stream().filter(s -> !s.equals("preprocess")).forEach(command::add);
             Map<String, Object> result = new LinkedHashMap<>();
             result.put("precision", precision.label());
@@ -207,8 +235,11 @@ final class Bench implements Callable<Integer> {
                     measured.add(stage(line, new Work(blueprint.spec()), precision, ceilings));
                 } else {
                     result.put("device", line.path("device").asString());
+                    result.put("openSeconds", line.path("open_seconds").asDouble());
                     result.put("planBytes", line.path("plan_bytes").asLong());
-                    result.put("peakBytes", line.path("peak_bytes").asLong());
+                    if (line.has("peak_bytes")) {
+                        result.put("peakBytes", line.path("peak_bytes").asLong());
+                    }
                 }
             }
             return result;
@@ -221,12 +252,12 @@ final class Bench implements Callable<Integer> {
     static Map<String, Object> stage(JsonNode line, Work work, Precision precision, JsonNode ceilings) {
         String name = line.path("stage").asString();
         double[] seconds = line.path("seconds").valueStream().mapToDouble(JsonNode::asDouble).toArray();
-        // The machine's ceiling is its fastest product for the types at hand: bf16 weights may be widened to float32 on the way.
+        // The device's ceiling is its fastest product for the types at hand: bf16 weights may be widened to float32 on the way.
         double products = precision == Precision.FLOAT32
                 ? ceilings.path("gemm_f32_gflops").asDouble()
                 : Math.max(ceilings.path("gemm_f32_gflops").asDouble(), ceilings.path("gemm_bf16_gflops").asDouble());
-        // Of the model's own memory, in its process, measured right after: another process may see another rate.
-        double reading = line.path("read_gbs").asDouble(ceilings.path("read_gbs").asDouble());
+        // Of the model's own memory, in its process, measured right after: another process may see another rate. Of a card, its copy.
+        double reading = line.path("read_gbs").asDouble(ceilings.path("read_gbs").asDouble(ceilings.path("copy_gbs").asDouble()));
         return switch (name) {
             case "vision" -> row(name, "tiles", line, seconds, work.vision(line.path("tiles").asInt()), "FLOP", products);
             case "connector" -> row(name, "tiles", line, seconds, work.connector(line.path("tiles").asInt()), "FLOP", products);
@@ -238,8 +269,24 @@ final class Bench implements Callable<Integer> {
                 row.put("tokensPerSecond", batch * DECODED / median(seconds));
                 yield row;
             }
+            case "answer" -> answer(work, seconds, line.path("tokens").asInt(), precision, products, reading);
             default -> throw new IllegalStateException(name);
         };
+    }
+
+    /** From pictures to the last of so many tokens. {@code ratio}: what tower, prompt and steps would take at the ceilings, over the best run. */
+    private static Map<String, Object> answer(Work work, double[] seconds, int tokens, Precision precision, double products, double reading) {
+        int prompt = work.promptRows() + TEXT;
+        double least = (work.page() + work.prefill(prompt)) / products + (tokens - 1) * work.decode(1, prompt + tokens / 2.0, precision) / reading;
+        double best = Arrays.stream(seconds).min().orElseThrow();
+        Map<String, Object> row = new LinkedHashMap<>();
+        row.put("stage", "answer");
+        row.put("tokens", tokens);
+        row.put("seconds", median(seconds));
+        row.put("bestSeconds", best);
+        row.put("runs", seconds.length);
+        row.put("ratio", least * 1e-9 / best);
+        return row;
     }
 
     private static Map<String, Object> row(String stage, String of, JsonNode line, double[] seconds, double work, String unit, double ceiling) {
@@ -314,11 +361,13 @@ final class Bench implements Callable<Integer> {
 
     private void print(Map<String, Object> report, JsonNode ceilings) {
         Console console = main.console();
-        console.answer(String.format(Locale.ROOT, "%s on %s, %d threads, %s%s", shape, ceilings.path("cpu").asString(),
-                ceilings.path("threads").asInt(), report.get("date"), report.get("commit") == null ? "" : ", " + report.get("commit")));
-        console.answer(String.format(Locale.ROOT, "at best: products %.0f GFLOP/s float32, %.0f bf16 (%s); reading %.1f GB/s",
-                ceilings.path("gemm_f32_gflops").asDouble(), ceilings.path("gemm_bf16_gflops").asDouble(), ceilings.path("gemm_by").asString(),
-                ceilings.path("read_gbs").asDouble()));
+        boolean card = ceilings.has("card");
+        console.answer(String.format(Locale.ROOT, "%s on %s, %d %s, %s%s", shape, ceilings.path(card ? "card" : "cpu").asString(),
+                ceilings.path(card ? "multiprocessors" : "threads").asInt(), card ? "multiprocessors" : "threads", report.get("date"),
+                report.get("commit") == null ? "" : ", " + report.get("commit")));
+        console.answer(String.format(Locale.ROOT, "at best: products %.0f GFLOP/s bf16%s (%s); %s %.1f GB/s", ceilings.path("gemm_bf16_gflops").asDouble(),
+                card ? "" : String.format(Locale.ROOT, ", %.0f float32", ceilings.path("gemm_f32_gflops").asDouble()), ceilings.path("gemm_by").asString(),
+                card ? "copying, read and written," : "reading", ceilings.path(card ? "copy_gbs" : "read_gbs").asDouble()));
         for (Object run : (List<?>) report.get("runs")) {
             Map<?, ?> result = (Map<?, ?>) run;
             console.answer("");
@@ -326,8 +375,8 @@ final class Bench implements Callable<Integer> {
             for (Object stage : (List<?>) result.get("stages")) {
                 print((Map<?, ?>) stage);
             }
-            console.answer(String.format(Locale.ROOT, "%-22s %.0f MiB at most, %.0f planned", "memory",
-                    ((Long) result.get("peakBytes")) / 1048576.0, ((Long) result.get("planBytes")) / 1048576.0));
+            String peak = result.get("peakBytes") instanceof Long bytes ? String.format(Locale.ROOT, "%.0f MiB at most, ", bytes / 1048576.0) : "";
+            console.answer(String.format(Locale.ROOT, "%-22s %s%.0f MiB planned", "memory", peak, ((Long) result.get("planBytes")) / 1048576.0));
         }
         if (report.get("preprocess") instanceof Map<?, ?> row) {
             console.answer("");
@@ -341,8 +390,10 @@ final class Bench implements Callable<Integer> {
         String many = of.equals("batch") ? "sequences" : of;
         String name = row.get("stage") + ", " + row.get(of) + " " + (row.get(of).equals(1) ? many.substring(0, many.length() - 1) : many);
         String tokens = row.get("tokensPerSecond") instanceof Double t ? String.format(Locale.ROOT, "  %.1f tokens/s", t) : "";
-        main.console().answer(String.format(Locale.ROOT, "%-22s %10.4f %8.1f %-7s %7.0f %%%s", name, row.get("seconds"),
-                row.get("gigaPerSecond"), row.get("unit").equals("FLOP") ? "GFLOP/s" : "GB/s", 100 * (Double) row.get("ratio"), tokens));
+        String rate = row.get("unit") instanceof String unit
+                ? String.format(Locale.ROOT, "%8.1f %-7s", row.get("gigaPerSecond"), unit.equals("FLOP") ? "GFLOP/s" : "GB/s")
+                : "";
+        main.console().answer(String.format(Locale.ROOT, "%-22s %10.4f %16s %7.0f %%%s", name, row.get("seconds"), rate, 100 * (Double) row.get("ratio"), tokens));
     }
 
     // ---- from picture to answer ---------------------------------------------------------------------------------------------------

@@ -81,9 +81,14 @@ final class ModelOptions {
         return folder != null || adapter != null;
     }
 
-    /** Whether anything but the precision was chosen. */
+    /** What --device says, or null. */
+    String device() {
+        return device;
+    }
+
+    /** Whether anything but precision and device was chosen. */
     boolean chosen() {
-        return named() || device != null || context != null;
+        return named() || context != null;
     }
 
     /** Loads the model, with a bar where that takes a while and someone watches; then says what computes which model. */

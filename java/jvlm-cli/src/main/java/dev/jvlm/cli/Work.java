@@ -8,6 +8,8 @@ import dev.jvlm.model.ModelSpec;
  * limit, bytes read where memory is. Norms, activations, softmax and rope are left out: they are below one percent of the operations.
  */
 final class Work {
+    private static final int TILES = 7;
+
     private final ModelSpec spec;
 
     Work(ModelSpec spec) {
@@ -19,12 +21,32 @@ final class Work {
      * 4 T² h; the patches 2 G² h 3 p².
      */
     double vision(int tiles) {
+        return tiles * picture(spec.vision().grid());
+    }
+
+    /** The same over the pictures of a prompt: a page of 6 tiles and its thumbnail, or with a perceiver a page as large as can be and its quarters. */
+    double page() {
+        int grid = spec.vision().grid();
+        return perceives() ? picture(grid) + 4 * picture(grid / 2) : vision(TILES);
+    }
+
+    /** Their rows in the prompt. */
+    int promptRows() {
+        return (perceives() ? 5 : TILES) * spec.rowsPerTile();
+    }
+
+    private boolean perceives() {
+        return spec.connector() instanceof ModelSpec.Perceiver;
+    }
+
+    /** A picture of {@code grid} patches a side. */
+    private double picture(int grid) {
         ModelSpec.Vision v = spec.vision();
         double h = v.hidden();
-        double patches = (double) v.grid() * v.grid();
-        double tokens = v.tokens();
+        double patches = (double) grid * grid;
+        double tokens = patches + v.tokens() - v.grid() * v.grid(); // With the class token, where there is one.
         double layer = 2 * tokens * (4 * h * h + 2 * h * v.mlp()) + 4 * tokens * tokens * h;
-        return tiles * (v.layers() * layer + 2 * patches * h * 3 * v.patch() * v.patch()) + connector(tiles);
+        return v.layers() * layer + 2 * patches * h * 3 * v.patch() * v.patch() + rows(patches);
     }
 
     /**
@@ -32,17 +54,21 @@ final class Work {
      * products over the rows and, for keys and values, over K = G² + R: 2 (2 R q H + 2 K kv H + 3 R H mlp), and attention 4 R K q.
      */
     double connector(int tiles) {
+        return tiles * rows((double) spec.vision().grid() * spec.vision().grid());
+    }
+
+    /** The connector over one picture. */
+    private double rows(double patches) {
         double h = spec.decoder().hidden();
         double rows = spec.rowsPerTile();
         if (!(spec.connector() instanceof ModelSpec.Perceiver p)) {
-            return tiles * 2.0 * rows * (4.0 * spec.vision().hidden() * h + h * h);
+            return 2.0 * rows * (4.0 * spec.vision().hidden() * h + h * h);
         }
-        double patches = (double) spec.vision().grid() * spec.vision().grid();
         double keys = patches + rows;
         double q = (double) p.heads() * p.headSize();
         double kv = (double) p.kvHeads() * p.headSize();
         double layer = 2 * (2 * rows * q * h + 2 * keys * kv * h + 3 * rows * h * p.mlp()) + 4 * rows * keys * q;
-        return tiles * (2 * patches * p.projection() * (2.0 * spec.vision().hidden() + h) + p.layers() * layer);
+        return 2 * patches * p.projection() * (2.0 * spec.vision().hidden() + h) + p.layers() * layer;
     }
 
     /** Operations of a prompt of n tokens: 2 n times the decoder's matrices, causal attention 4 heads D n (n + 1) / 2 a layer, the last token's logits. */

@@ -101,7 +101,7 @@ public final class EngineLoop implements AutoCloseable {
     public static EngineLoop open(Checkpoint checkpoint, String device, String precision, boolean deterministic, int context, int sequences,
             int queue, long memoryLimit, BiConsumer<Long, Long> progress) {
         Blueprint blueprint = checkpoint.blueprint();
-        Limits limits = Limits.of(blueprint.spec(), blueprint.tiling(), precision, deterministic, context, sequences);
+        Limits limits = Limits.of(blueprint.spec(), blueprint.tiling(), device, precision, deterministic, context, sequences);
         String spec = blueprint.spec().toText();
         checkMemory(Engine.plan(device, spec, limits), device, memoryLimit);
         Engine engine = load(checkpoint.manifest(), device, spec, limits, blueprint.spec().decoder().vocabulary(), progress);
@@ -114,12 +114,12 @@ public final class EngineLoop implements AutoCloseable {
     public static Map<String, Long> memoryPlan(Blueprint blueprint, String device, String precision, boolean deterministic, int context,
             int sequences) {
         return Engine.plan(device, blueprint.spec().toText(),
-                Limits.of(blueprint.spec(), blueprint.tiling(), precision, deterministic, context, sequences));
+                Limits.of(blueprint.spec(), blueprint.tiling(), device, precision, deterministic, context, sequences));
     }
 
     /** The limits that {@link #open} would give to native code, as text ({@code native/engine/limits.h}): for the native benchmark. */
-    public static String limits(Blueprint blueprint, String precision, int context, int sequences) {
-        return Limits.of(blueprint.spec(), blueprint.tiling(), precision, false, context, sequences).toText();
+    public static String limits(Blueprint blueprint, String device, String precision, int context, int sequences) {
+        return Limits.of(blueprint.spec(), blueprint.tiling(), device, precision, false, context, sequences).toText();
     }
 
     /** The devices of this machine: name to description. */

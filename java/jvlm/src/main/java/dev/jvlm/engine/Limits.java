@@ -29,13 +29,18 @@ record Limits(
     /** Rows of the vision tower that make products run at full speed: one tile of 448 pixels, several smaller ones. */
     private static final int ENCODE_TOKENS = 1025;
 
+    /** The same on a card, whose multiprocessors one tile does not fill: a page of six tiles and its thumbnail. */
+    private static final int ENCODE_TOKENS_CARD = 7 * 1025;
+
     /**
      * The limits for a model.
      *
+     * @param device decides how many pictures are encoded at once
      * @param context tokens, or 0 for the smaller of the model's maximum and 8192
      * @throws JvlmException REQUEST if the model cannot have such a context
      */
-    static Limits of(ModelSpec spec, Tiling tiling, String precision, boolean deterministic, int context, int sequences) {
+    static Limits of(ModelSpec spec, Tiling tiling, String device, String precision, boolean deterministic, int context,
+            int sequences) {
         int most = spec.decoder().context();
         if (context > most) {
             throw new JvlmException(
@@ -45,8 +50,9 @@ record Limits(
         int pages = Math.multiplyExact(sequences, (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS);
         // Two of the largest pictures, so that one is encoded while the other is read; any prompt that fits the context fits here too.
         int rows = Math.max(tokens, 2 * tiling.mostTiles() * spec.rowsPerTile());
+        int encoded = device.equals("cpu") ? ENCODE_TOKENS : ENCODE_TOKENS_CARD;
         return new Limits(precision, pages, PAGE_TOKENS, sequences, Math.max(sequences, Math.min(tokens, STEP_TOKENS)), rows,
-                Math.max(1, Math.min(16, ENCODE_TOKENS / spec.vision().tokens())), tokens, deterministic);
+                Math.max(1, Math.min(16, encoded / spec.vision().tokens())), tokens, deterministic);
     }
 
     String toText() {

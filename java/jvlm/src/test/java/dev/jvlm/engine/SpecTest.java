@@ -19,7 +19,7 @@ class SpecTest {
     private static final String PERCEIVER = Blueprint.read(CONFIGS.resolve("idefics2-8b.json")).spec().toText();
 
     private static void plan(String spec) {
-        Engine.plan("cpu", spec, Limits.of(H2OVL.spec(), H2OVL.tiling(), "bf16", false, 1024, 1));
+        Engine.plan("cpu", spec, Limits.of(H2OVL.spec(), H2OVL.tiling(), "cpu", "bf16", false, 1024, 1));
     }
 
     private static void assertRefused(String spec, JvlmException.Code code, String saying) {

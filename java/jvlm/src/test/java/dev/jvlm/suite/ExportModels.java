@@ -2,6 +2,7 @@ package dev.jvlm.suite;
 
 import dev.jvlm.Options.Precision;
 import dev.jvlm.engine.Forward;
+import dev.jvlm.image.TileShape;
 import dev.jvlm.model.Checkpoint;
 import dev.jvlm.model.Manifest;
 import dev.jvlm.model.ModelSpec;
@@ -14,9 +15,11 @@ import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.ObjectMapper;
 
@@ -26,8 +29,17 @@ import tools.jackson.databind.ObjectMapper;
  * class path and {@code -Djvlm.root=.}; its one argument is the folder to write.
  */
 public final class ExportModels {
-    /** The cases of each family: text alone, and a picture of one tile; the tree stays small. */
-    private static final Map<String, List<Integer>> CASES = Map.of("h2ovl-0.8b", List.of(3, 6, 0), "h2ovl-2b", List.of(3, 7));
+    /**
+     * The cases of each family: text alone, and few pictures, for the tree stays small. Behind five tiles dynamic NTK and long rope come into force while the
+     * minis decode; Idefics2's page and quarters are more than its window.
+     */
+    private static final Map<String, List<Integer>> CASES = Map.of(
+            "h2ovl-0.8b", List.of(3, 6, 0),
+            "h2ovl-2b", List.of(3, 7),
+            "internvl-chat-v1-5", List.of(3, 6),
+            "mini-internvl-2b-v1-5", List.of(1),
+            "mini-internvl-4b-v1-5", List.of(3, 1),
+            "idefics2", List.of(7, 2, 1));
 
     private ExportModels() {}
 
@@ -63,7 +75,9 @@ public final class ExportModels {
         Files.writeString(folder.resolve("limits.txt"), Forward.limitsText(spec, "bf16", context, rows));
         weights(golden, checkpoint, folder);
 
-        StringBuilder text = new StringBuilder();
+        StringBuilder text = new StringBuilder("banned " + checkpoint.bannedIds().size());
+        checkpoint.bannedIds().stream().sorted().forEach(id -> text.append(' ').append(id));
+        text.append('\n');
         for (int i = 0; i < cases.size(); i++) {
             one(text, cases.get(i), bounds[i], to);
         }
@@ -75,19 +89,24 @@ public final class ExportModels {
         JsonNode recipe = new ObjectMapper().readTree(golden.resolve("weights.json").toFile());
         List<Weight> weights = checkpoint.blueprint().weights();
         List<Manifest.Piece> pieces = new ArrayList<>();
-        StringBuilder text = new StringBuilder("seed ").append(recipe.path("seed").asLong()).append('\n');
+        String dtype = recipe.path("dtype").asString();
+        StringBuilder text = new StringBuilder("seed ").append(recipe.path("seed").asLong()).append(' ').append(dtype).append('\n');
+        Set<String> made = new HashSet<>(); // Several weights may be rows of one tensor.
         for (int i = 0; i < weights.size(); i++) {
             Manifest.Piece p = checkpoint.manifest().pieces().get(i);
             String file = Path.of(p.file()).getFileName().toString();
-            JsonNode tensor = recipe.path("files").path(file).path(weights.get(i).name());
-            boolean whole = weights.get(i).shape().stream().reduce(1L, (a, b) -> a * b) == p.rows() * p.columns();
-            if (!p.dtype().equals("BF16") || tensor.isMissingNode() || !whole) {
-                throw new IllegalStateException(weights.get(i).name() + " cannot be made natively");
+            Weight w = weights.get(i);
+            JsonNode tensor = recipe.path("files").path(file).path(w.name());
+            if (!p.dtype().equals(dtype) || tensor.isMissingNode()) {
+                throw new IllegalStateException(w.name() + " cannot be made natively");
             }
             pieces.add(new Manifest.Piece(p.target(), p.firstRow(), p.rows(), p.columns(), p.dtype(), file, p.offset()));
-            text.append(String.join(" ", file, Long.toString(p.offset()), Long.toString(p.rows() * p.columns()),
-                    tensor.path("exponent").asString(), tensor.path("shift").asString(), tensor.path("offset").asString(),
-                    weights.get(i).name())).append('\n');
+            if (made.add(w.name())) {
+                long count = w.shape().stream().reduce(1L, (a, b) -> a * b);
+                long offset = p.offset() - w.sourceRow() * p.bytes() / p.rows();
+                text.append(String.join(" ", file, Long.toString(offset), Long.toString(count), tensor.path("exponent").asString(),
+                        tensor.path("shift").asString(), tensor.path("offset").asString(), w.name())).append('\n');
+            }
         }
         Files.writeString(folder.resolve("manifest.txt"), new Manifest(pieces).toText());
         Files.writeString(folder.resolve("weights.txt"), text);
@@ -95,15 +114,15 @@ public final class ExportModels {
 
     private static void one(StringBuilder text, FamilyGoldens.Ready ready, double bound, Path to) throws IOException {
         Forced c = ready.forced();
-        int size = c.tiles().shapes().isEmpty() ? 0 : c.tiles().shapes().get(0).height(); // Square, all of one size.
-        text.append(String.format(Locale.ROOT, "case %s tiles %d size %d rows_per_tile %d bound %.6g%n",
-                ready.as().replace(' ', '-'), c.tiles().count(), size, c.rowsPerTile(), bound + 0.5e-5));
+        text.append(String.format(Locale.ROOT, "case %s tiles %d rows_per_tile %d bound %.6g%n",
+                ready.as().replace(' ', '-'), c.tiles().count(), c.rowsPerTile(), bound + 0.5e-5));
         for (int t = 0; t < c.tiles().count(); t++) {
             ByteBuffer tile = c.tiles().rgb(t, 1);
             String file = "tiles/" + GoldenCase.sha256(tile.duplicate()).substring(0, 12) + ".rgb";
             Files.createDirectories(to.resolve("tiles"));
             Files.write(to.resolve(file), packed(tile));
-            text.append(file).append('\n');
+            TileShape shape = c.tiles().shapes().get(t);
+            text.append(String.format(Locale.ROOT, "%s %d %d %d %d%n", file, shape.height(), shape.width(), shape.rows(), shape.columns()));
         }
         int[] ids = c.prompt().ids();
         text.append("prompt ").append(ids.length).append('\n');
