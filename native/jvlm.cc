@@ -61,6 +61,7 @@ int64_t info(const char* device, const char* spec, const char* limits, char* out
     line("workspace", p.workspace);
     line("logits", p.logits);
     line("scratch", p.scratch);
+    line("sampling", p.sampling);
     return give(text, out, capacity);
   });
 }
@@ -79,11 +80,12 @@ void encode(Engine* engine, const uint8_t* rgb, int32_t count, const int32_t* sh
 
 void submit(Engine* engine, int32_t tokens, const int32_t* token, const int32_t* vision_row, int32_t sequences, const int32_t* seq_start,
             const int32_t* past, const int32_t* rope_length, const int32_t* page_start, const int32_t* page, int32_t logits_rows,
-            const int32_t* logits_row) {
+            const int32_t* logits_row, const SampleRow* sample, int32_t biases, const int32_t* bias_slot, const float* bias) {
   guard([&] {
     engine->state.submit([&](Batch& batch) {
       batch.assign(tokens, token, vision_row, sequences, seq_start, past, rope_length, page_start, page, logits_rows, logits_row,
                    engine->state.limits());
+      batch.assign_sampling(sample, biases, bias_slot, bias, engine->state.spec());
     });
   });
 }

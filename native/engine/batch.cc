@@ -32,11 +32,23 @@ void Batch::assign(int32_t tokens, const int32_t* token_in, const int32_t* visio
   logits_row.assign(logits_row_in, logits_row_in + logits_rows);
 }
 
+void Batch::assign_sampling(const SampleRow* sample_in, int32_t biases, const int32_t* bias_slot_in, const float* bias_in, const Spec& spec) {
+  sample.assign(sample_in, sample_in + (sample_in ? logits_row.size() : 0));
+  range("biases", biases, 0, static_cast<int64_t>(sample.size()));
+  bias_slot.assign(bias_slot_in, bias_slot_in + biases);
+  bias.assign(bias_in, bias_in + static_cast<int64_t>(biases) * spec.decoder.vocabulary);
+}
+
 void Batch::check(const Spec& spec, const Limits& limits, int32_t last_rows) const {
   for (int32_t t : token) range("token", t, -last_rows, spec.decoder.vocabulary - 1);
   for (int32_t v : vision_row) range("vision_row", v, -1, limits.vision_rows - 1);
   for (int32_t p : page) range("page", p, 0, limits.pages - 1);
   for (int32_t r : logits_row) range("logits_row", r, 0, tokens() - 1);
+  for (const SampleRow& r : sample) {
+    range("sample (slot)", r.slot, 0, limits.sequences - 1);
+    range("sample (bias)", r.bias, -1, limits.sequences - 1);
+  }
+  for (int32_t b : bias_slot) range("bias_slot", b, 0, limits.sequences - 1);
   range("seq_start", seq_start.front(), 0, 0);
   range("seq_start", seq_start.back(), tokens(), tokens());
   range("page_start", page_start.front(), 0, 0);

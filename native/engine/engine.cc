@@ -15,7 +15,13 @@ int64_t layer_cache_bytes(const Spec& spec, const Limits& l) {
 }
 
 // Everything that lives between the layers, taken once by a counting arena and once for good.
-int64_t index_bytes(const Limits& l) { return aligned(4LL * (3LL * l.step_tokens + 6LL * l.sequences + l.pages) + 64 * 8); }
+int64_t index_bytes(const Limits& l) {
+  constexpr int64_t sample = sizeof(SampleRow);
+  return aligned(4LL * (3LL * l.step_tokens + 6LL * l.sequences + l.pages) + sample * l.sequences + 64 * 9);
+}
+
+// Logits of a step, and ids.
+int64_t logits_bytes(const Spec& spec, const Limits& l) { return aligned(4LL * l.sequences * (spec.decoder.vocabulary + 16)); }
 
 // The model's own code on counting arenas: what it takes is what it will take.
 struct Counted {
@@ -60,6 +66,7 @@ Scratch scratch_of(const Spec& spec, const Limits& l) {
   s.max_heads = std::max({v.heads, c.heads, d.heads});
   s.max_head_size = std::max({v.head_size, c.head_size, d.head_size});
   s.max_patch_inputs = 3LL * v.patch * v.patch;
+  s.max_vocabulary = d.vocabulary;
   return s;
 }
 
@@ -70,8 +77,9 @@ MemoryPlan plan_memory(const Spec& spec, const Limits& l, Ops& ops) {
   p.cache = 2 * spec.decoder.layers * layer_cache_bytes(spec, l);
   p.vision = aligned(4LL * l.vision_rows * spec.decoder.hidden) + aligned(3LL * l.encode_tiles * spec.vision.image * spec.vision.image);
   p.workspace = counted.workspace + index_bytes(l) + aligned(Decoder::frequency_bytes(spec.decoder, l.sequences));
-  p.logits = 2 * 3 * aligned(4LL * l.sequences * (spec.decoder.vocabulary + 16));      // on the device and on the host
+  p.logits = (kSlots + 1) * logits_bytes(spec, l);                        // on the device, and once on the host
   p.scratch = ops.scratch_bytes(scratch_of(spec, l));
+  if (ops.samples()) p.sampling = 2 * aligned(4LL * l.sequences * spec.decoder.vocabulary);
   return p;
 }
 
@@ -82,7 +90,7 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
   try {
     run([&] {
       const MemoryPlan plan = plan_memory(spec_, limits_, *ops_);
-      const int64_t needed = plan.total() - plan.logits / 2, there = ops_->available_bytes();    // half of the logits are the host's
+      const int64_t needed = plan.total() - logits_bytes(spec_, limits_), there = ops_->available_bytes();    // one of the logits is the host's
       if (needed > there)
         throw capacity("The model needs " + std::to_string(needed >> 20) + " MiB of the device's memory and " + std::to_string(there >> 20) +
                        " MiB are free; choose the precision int8, a smaller context or fewer sequences, or stop what else runs there");
@@ -110,12 +118,17 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       const int64_t rest = plan.workspace - workspace.mark();
       workspace_ = Arena(workspace.take(rest / 64 * 64), rest);
 
-      Arena logits = arena(plan.logits / 2);
+      Arena logits = arena(kSlots * logits_bytes(spec_, limits_));
       for (Slot& s : slots_) {
         s.logits = logits.tensor(Dtype::f32, limits_.sequences, spec_.decoder.vocabulary);
         s.ids = static_cast<int32_t*>(logits.take(4LL * limits_.sequences));
-        s.host_logits.resize(static_cast<size_t>(limits_.sequences) * static_cast<size_t>(spec_.decoder.vocabulary));
         s.host_ids.resize(static_cast<size_t>(limits_.sequences));
+      }
+      host_logits_.resize(static_cast<size_t>(limits_.sequences) * static_cast<size_t>(spec_.decoder.vocabulary));
+      if (plan.sampling) {
+        Arena sampling = arena(plan.sampling);
+        counts_ = static_cast<int32_t*>(sampling.take(plan.sampling / 2));
+        bias_ = static_cast<float*>(sampling.take(plan.sampling / 2));
       }
       Weights weights(limits_.precision, manifest, ops_.get(), arena(plan.weights), progress);
       vit_ = std::make_unique<Vit>(spec_.vision, weights, act);
@@ -216,6 +229,7 @@ void EngineState::submit(const std::function<void(Batch&)>& assign) {
   Slot& slot = slots_[submitted_ % kSlots];
   const Slot* before = submitted_ ? &slots_[(submitted_ - 1) % kSlots] : nullptr;
   assign(slot.batch);
+  if (!slot.batch.sample.empty() && !ops_->samples()) throw request_error("This device takes the likeliest token only");
   slot.batch.check(spec_, limits_, before ? static_cast<int32_t>(before->batch.logits_row.size()) : 0);
   slot.done = false;
   slot.failure = nullptr;
@@ -234,9 +248,10 @@ void EngineState::submit(const std::function<void(Batch&)>& assign) {
   });
 }
 
-int32_t* EngineState::upload(const std::vector<int32_t>& host) {
-  const auto bytes = static_cast<int64_t>(host.size()) * 4;
-  auto* device = static_cast<int32_t*>(indices_.take(bytes));
+template <class T>
+T* EngineState::upload(const std::vector<T>& host) {
+  const auto bytes = static_cast<int64_t>(host.size() * sizeof(T));
+  auto* device = static_cast<T*>(indices_.take(bytes));
   if (bytes) ops_->upload(device, host.data(), bytes);
   return device;
 }
@@ -252,6 +267,7 @@ void EngineState::step(Slot& slot, const Slot* before) {
   in.last_ids = before ? before->ids : nullptr;
   in.logits_row = upload(b.logits_row);
   in.logits_rows = static_cast<int32_t>(b.logits_row.size());
+  const SampleRow* sample = upload(b.sample);
   Step& s = in.step;
   s.tokens = b.tokens(), s.sequences = b.sequences();
   s.seq_start = upload(b.seq_start);
@@ -264,22 +280,28 @@ void EngineState::step(Slot& slot, const Slot* before) {
     s.max_length = std::max(s.max_length, b.past[static_cast<size_t>(i)] + fresh);
   }
   decoder_->set_lengths(*ops_, b.rope_length);
+  const float* bias = b.bias.data();
+  for (const int64_t to : b.bias_slot) {
+    ops_->upload(bias_ + to * spec_.decoder.vocabulary, bias, 4LL * spec_.decoder.vocabulary);
+    bias += spec_.decoder.vocabulary;
+  }
   Tensor logits = slot.logits.slice(0, in.logits_rows);
   auto forward = [&] {
     decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
-    if (in.logits_rows) ops_->argmax(slot.ids, logits);
+    if (!b.sample.empty())
+      ops_->sample(slot.ids, logits, sample, counts_, bias_);
+    else if (in.logits_rows)
+      ops_->argmax(slot.ids, logits);
   };
   if (ops_->replays() && s.max_new == 1 && in.logits_rows == s.sequences && !trace_.on()) {
-    // One token a sequence: where everything lies depends on the number of sequences and the slots alone, as long as the pages come last above.
+    // One token a sequence: where everything lies depends on the number of sequences, the slots and whether there are samples alone, as long
+    // as the pages come last above.
     const auto slot_index = static_cast<uint64_t>(&slot - slots_), before_index = before ? static_cast<uint64_t>(before - slots_) : kSlots;
-    ops_->replay(static_cast<uint64_t>(s.sequences) << 8 | slot_index << 4 | before_index, forward);
+    ops_->replay(static_cast<uint64_t>(s.sequences) << 8 | slot_index << 4 | before_index << 1 | !b.sample.empty(), forward);
   } else {
     forward();
   }
-  if (in.logits_rows) {
-    ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
-    ops_->download(slot.host_logits.data(), logits.data, logits.bytes());
-  }
+  if (in.logits_rows) ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
 }
 
 // Runs what requests will run, on pictures and pages of zeros: so many pictures and tokens, half as many and so on, for kernels and algorithms go by
@@ -320,7 +342,10 @@ void EngineState::collect(int32_t* ids) {
 
 const float* EngineState::logits() {
   if (!collected_) throw request_error("No step has been collected");
-  return slots_[(collected_ - 1) % kSlots].host_logits.data();
+  const Slot& slot = slots_[(collected_ - 1) % kSlots];    // no step writes there before the next collect
+  const Tensor logits = slot.logits.slice(0, static_cast<int64_t>(slot.batch.logits_row.size()));
+  run([&] { ops_->download(host_logits_.data(), logits.data, logits.bytes()); });
+  return host_logits_.data();
 }
 
 int64_t EngineState::trace(const char* name, float* out, int64_t capacity) {

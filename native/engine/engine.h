@@ -18,10 +18,13 @@
 
 namespace jvlm {
 
+constexpr int kSlots = 3;              // one step being read by Java, two in flight
+
 // Bytes by part, counted before anything is taken.
 struct MemoryPlan {
   int64_t weights = 0, cache = 0, vision = 0, workspace = 0, logits = 0, scratch = 0;
-  int64_t total() const { return weights + cache + vision + workspace + logits + scratch; }
+  int64_t sampling = 0;                // where the backend samples
+  int64_t total() const { return weights + cache + vision + workspace + logits + scratch + sampling; }
 };
 
 // What the operations of such a model need at most.
@@ -42,17 +45,15 @@ class EngineState {
   const float* logits();
   int64_t trace(const char* name, float* out, int64_t capacity);
 
+  const Spec& spec() const { return spec_; }
   const Limits& limits() const { return limits_; }
 
  private:
-  static constexpr int kSlots = 3;     // one step being read by Java, two in flight
-
   struct Slot {
     Batch batch;
     Tensor logits;                     // device
     int32_t* ids = nullptr;            // device
     std::vector<int32_t> host_ids;
-    std::vector<float> host_logits;
     std::exception_ptr failure;
     bool done = false;
   };
@@ -63,7 +64,8 @@ class EngineState {
   void see(const std::vector<Picture>& pictures, int64_t first_row);   // whose bytes are in tiles_
   void step(Slot& slot, const Slot* before);
   void warm();
-  int32_t* upload(const std::vector<int32_t>& host);
+  template <class T>
+  T* upload(const std::vector<T>& host);
 
   Spec spec_;
   Limits limits_;
@@ -77,6 +79,9 @@ class EngineState {
   Tensor vision_;
   Arena workspace_, indices_;
   uint8_t* tiles_ = nullptr;
+  int32_t* counts_ = nullptr;          // (sequences, vocabulary), as bias_; null where the backend does not sample
+  float* bias_ = nullptr;
+  std::vector<float> host_logits_;     // of the step collected last, once asked for
   Slot slots_[kSlots];
   int64_t submitted_ = 0, collected_ = 0;
 

@@ -9,6 +9,7 @@
 namespace jvlm {
 
 struct Engine;
+struct SampleRow;                      // ops/ops.h
 
 // Opens a model on a device and loads its weights.
 //   device    "cpu", "cuda:N", "emu" and "reference" (both for tests): engine/backend.h
@@ -19,7 +20,7 @@ struct Engine;
 Engine* open(const char* device, const char* spec, const char* manifest, const char* limits, int64_t* progress);
 
 // What `open` would take, before it takes anything: one "part<TAB>bytes" a line into out, NUL-terminated. Returns the bytes needed for
-// the text; nothing is written when that exceeds capacity.
+// the text; nothing is written when that exceeds capacity. The part `sampling` is 0 where the device does not sample (submit).
 int64_t info(const char* device, const char* spec, const char* limits, char* out, int64_t capacity);
 
 // The devices of this machine and what they are, one "name<TAB>description" a line; as `info`.
@@ -35,19 +36,23 @@ void resize(const uint8_t* rgb, int32_t height, int32_t width, int32_t filter, c
 void encode(Engine* engine, const uint8_t* rgb, int32_t count, const int32_t* shape, int32_t first_row);
 
 // Queues one step over a ragged batch and returns. Sequence s holds the tokens seq_start[s] ... seq_start[s+1] (S+1 offsets); `past[s]` of its tokens are already
-// in the cache; page[page_start[s] ...] are its pages in order. token[i] is an id, or -1-r for "the id with the highest logit in row r
+// in the cache; page[page_start[s] ...] are its pages in order. token[i] is an id, or -1-r for "the id chosen in row r
 // of the step submitted before". vision_row[i] >= 0 takes that row of the vision buffer in place of the token's embedding.
 // rope_length[s] is the length that scaled rope goes by: that of the whole prompt for every chunk of it, then past[s] + 1.
-// Logits are computed for the tokens logits_row[0..logits_rows).
+// Logits are computed for the tokens logits_row[0..logits_rows). `sample` says how the token after each of them is chosen; null: the
+// likeliest, which is all that a device can do whose plan (`info`) has nothing for sampling. The slot of a row, and of its bias, is below the
+// limits' `sequences`. Before the step, the biases of slot bias_slot[b], for b below `biases`, become bias[b * V] ... bias[(b + 1) * V - 1].
 // At most two steps may be in flight. All arrays are read before the call returns.
 void submit(Engine* engine, int32_t tokens, const int32_t* token, const int32_t* vision_row, int32_t sequences, const int32_t* seq_start,
             const int32_t* past, const int32_t* rope_length, const int32_t* page_start, const int32_t* page, int32_t logits_rows,
-            const int32_t* logits_row);
+            const int32_t* logits_row, const SampleRow* sample = nullptr, int32_t biases = 0, const int32_t* bias_slot = nullptr,
+            const float* bias = nullptr);
 
-// Waits for the oldest step in flight; ids[r] becomes the id with the highest logit of its row r (lowest id on ties).
+// Waits for the oldest step in flight; ids[r] becomes what was chosen in its row r: the id with the highest logit (lowest id on ties), or
+// what was sampled; -1 where a logit is no number (sampled: nor infinite), -2 where biases leave nothing to choose from.
 void collect(Engine* engine, int32_t* ids);
 
-// The logits (rows, vocabulary) of the step collected last, float32, valid until the next collect.
+// The logits (rows, vocabulary) of the step collected last, float32, valid until the next collect. Only now do they leave the device.
 const float* logits(Engine* engine);
 
 // Taps (base/trace.h). With out null: forgets what was recorded and starts recording every tap whose name starts with `name` ("*": all; "": none).

@@ -64,6 +64,19 @@ struct Patch {
   int32_t position = 0;                                   // row of the position table
 };
 
+// How one row's next token is chosen: dev.jvlm.request.Sampling as far as a device does it. The defaults take the likeliest. Java writes the
+// words (DeviceSampling).
+struct SampleRow {
+  float temperature = 0, top_p = 1, min_p = 0;            // temperature 0: the likeliest, the lowest id on ties
+  int32_t top_k = 0;                                      // 0: all
+  float repetition = 1, presence = 0, frequency = 0;      // penalties
+  int32_t slot = 0;                                       // the answer's row of `counts`
+  int32_t bias = -1;                                      // its row of `bias`, -1: none
+  int32_t index = 0;                                      // how many tokens the answer has
+  uint32_t seed_low = 0, seed_high = 0;
+};
+static_assert(sizeof(SampleRow) == 4 * 12);
+
 // What a backend must be able to hold at once; scratch is sized from it when the backend is made.
 struct Scratch {
   int64_t max_rows = 0;                                   // rows of the largest product
@@ -72,6 +85,7 @@ struct Scratch {
   int64_t max_sequences = 0, max_context = 0;             // paged attention
   int64_t max_heads = 0, max_head_size = 0;
   int64_t max_patch_inputs = 0;                           // columns of a patch
+  int64_t max_vocabulary = 0;                             // columns of sampled logits, max_sequences rows
 };
 
 class Ops {
@@ -156,6 +170,11 @@ class Ops {
   }
   // ids[r] = index of the largest of logits[r] (float), the lowest on ties; -1 where a row holds a NaN.
   virtual void argmax(int32_t* ids, Tensor logits) = 0;
+  // Where samples() says so: ids[r] = the choice of dev.jvlm.sampling.Sampler for logits[r] (float); -1 where a logit is not finite, -2 where
+  // nothing may be chosen. row: on the device. counts (slots, V): how often an answer has a token, kept here for rows with penalties, from zeros on
+  // where index is 0; two such rows of a call never share a slot. bias (any, V): added to the logits, -infinity bans.
+  virtual bool samples() const { return false; }
+  virtual void sample(int32_t* ids, Tensor logits, const SampleRow* row, int32_t* counts, const float* bias) {}
 
   // For profilers: what is queued until end_range is part of `stage`, and of its layer where that is not below 0. Ranges nest.
   virtual void begin_range(const char* stage, int32_t layer) {}

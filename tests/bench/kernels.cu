@@ -353,11 +353,11 @@ void rows_of(const Decoder& d, int64_t tokens) {
   report("argmax", std::string(d.name) + " 1x" + std::to_string(d.vocabulary), of(4LL * d.vocabulary), of(d.vocabulary), seconds([&](int i) {
            cuda::argmax(queue, ids.ints(), Tensor(logits.at(i), Dtype::f32, 1, d.vocabulary));
          }));
-  cuda::SampleRow choice;
+  SampleRow choice;
   choice.temperature = 0.8f, choice.top_p = 0.9f, choice.top_k = 50;
-  const Memory row(std::vector<cuda::SampleRow>{choice}), scratch(cuda::sample_scratch_bytes(1, d.vocabulary), true);
+  const Memory row(std::vector<SampleRow>{choice}), scratch(cuda::sample_scratch_bytes(1, d.vocabulary), true);
   report("sample", std::string(d.name) + " 1x" + std::to_string(d.vocabulary) + " top-k 50 top-p 0.9", of(16LL * d.vocabulary), of(d.vocabulary), seconds([&](int i) {
-           cuda::sample(queue, ids.ints(), Tensor(logits.at(i), Dtype::f32, 1, d.vocabulary), static_cast<const cuda::SampleRow*>(row.data), nullptr, nullptr, scratch.data);
+           cuda::sample(queue, ids.ints(), Tensor(logits.at(i), Dtype::f32, 1, d.vocabulary), static_cast<const SampleRow*>(row.data), nullptr, nullptr, scratch.data);
          }));
 }
 

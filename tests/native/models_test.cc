@@ -238,7 +238,8 @@ std::vector<std::vector<float>> feed(Engine* engine, const Limits& limits, int32
          page.data(), count, last.data());
   collect(engine, ids.data());
   std::vector<std::vector<float>> rows;
-  for (int32_t s = 0; s < count; ++s) rows.emplace_back(logits(engine) + s * vocabulary, logits(engine) + (s + 1) * vocabulary);
+  const float* from = logits(engine);
+  for (int32_t s = 0; s < count; ++s) rows.emplace_back(from + s * vocabulary, from + (s + 1) * vocabulary);
   return rows;
 }
 

@@ -126,7 +126,7 @@ uint32_t philox(uint64_t seed, uint32_t index) {
 }
 
 // Sampler.next, statement by statement: a sort, sums in double from one end.
-int32_t next(const float* logits, int n, const cuda::SampleRow& row, const int32_t* counts, const float* bias) {
+int32_t next(const float* logits, int n, const SampleRow& row, const int32_t* counts, const float* bias) {
   std::vector<float> score(logits, logits + n);
   for (float s : score)
     if (!std::isfinite(s)) return -1;
@@ -192,9 +192,9 @@ void sampling(const cuda::Queue& queue) {
     const int rows = width > 4096 ? 4 : 16, stride = (width + 3) / 4 * 4 + 4;
     std::vector<float> logits(static_cast<size_t>(rows * stride), NAN), bias(static_cast<size_t>(rows * width));
     std::vector<int32_t> counts(static_cast<size_t>(rows * width));
-    std::vector<cuda::SampleRow> row(static_cast<size_t>(rows));
+    std::vector<SampleRow> row(static_cast<size_t>(rows));
     for (int r = 0; r < rows; ++r) {
-      cuda::SampleRow& s = row[static_cast<size_t>(r)];
+      SampleRow& s = row[static_cast<size_t>(r)];
       const float spread = pick({0, 1e-3f, 1, 4, 4, 4, 30}), grain = pick({0, 0, 0.5f, 4});
       const std::vector<float> values = numbers(static_cast<size_t>(width), static_cast<uint32_t>(engine()), spread);
       for (int c = 0; c < width; ++c) {
@@ -205,27 +205,29 @@ void sampling(const cuda::Queue& queue) {
       }
       s.temperature = pick({0, 0.2f, 0.7f, 1, 1, 1.7f, 1e-38f}), s.top_k = static_cast<int32_t>(pick({0, 0, 1, 5, 40, 700, 4500})), s.top_p = pick({1, 1, 0.9f, 0.5f, 0.99f, 1e-6f, 1e-45f});
       s.min_p = pick({0, 0, 0.05f, 0.5f, 1}), s.repetition = pick({1, 1, 1.3f}), s.presence = pick({0, 0, 0.7f}), s.frequency = pick({0, 0, 0.1f});
-      s.slot = rows - 1 - r, s.bias = engine() % 2 ? r : -1, s.index = static_cast<int32_t>(engine() % 1000);
+      s.slot = rows - 1 - r, s.bias = engine() % 2 ? r : -1, s.index = static_cast<int32_t>(engine() % 4 ? engine() % 1000 : 0);
       s.seed_low = static_cast<uint32_t>(engine()), s.seed_high = static_cast<uint32_t>(engine());
     }
     logits[static_cast<size_t>(stride + width / 2)] = NAN, logits[static_cast<size_t>(width - 1)] = -INFINITY;       // rows 1 and 0
     if (rows > 2) row[2].bias = 2, std::fill_n(bias.begin() + 2 * width, width, -INFINITY);
     Mirror<float> device_logits(logits), device_bias(bias);
     Mirror<int32_t> device_counts(counts), ids(std::vector<int32_t>(static_cast<size_t>(rows), 77));
-    Mirror<cuda::SampleRow> device_row(row);
+    Mirror<SampleRow> device_row(row);
     Mirror<char> scratch(std::vector<char>(static_cast<size_t>(cuda::sample_scratch_bytes(rows, width)), '\xff'));
     const Tensor tensor(device_logits.data, Dtype::f32, rows, width, stride);
     for (int step = 0; step < 2; ++step) {                                // the second sees what the first has counted
       cuda::sample(queue, ids.data, tensor, device_row.data, device_counts.data, device_bias.data, scratch.data);
       ids.back();
       for (int r = 0; r < rows; ++r) {
-        const cuda::SampleRow& s = row[static_cast<size_t>(r)];
+        const SampleRow& s = row[static_cast<size_t>(r)];
         int32_t* count = counts.data() + s.slot * width;
+        const bool penalties = s.repetition != 1 || s.presence != 0 || s.frequency != 0;
+        if (penalties && s.index == 0) std::fill_n(count, width, 0);              // an answer begins: what another left goes
         const int32_t want = next(logits.data() + r * stride, width, s, count, bias.data() + r * width), got = ids.host[static_cast<size_t>(r)];
         ++total, different += got != want;
         if (got != want)
           std::printf("width %d row %d: %d instead of %d; t %g k %d p %g min %g rep %g pres %g freq %g\n", width, r, got, want, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition, s.presence, s.frequency);
-        if (want >= 0) ++count[want];
+        if (want >= 0 && penalties) ++count[want];
       }
     }
     expect("counts are kept", device_counts.back() == counts);

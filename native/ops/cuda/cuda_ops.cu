@@ -84,11 +84,12 @@ class CudaOps : public Ops {
     }
   }
 
-  int64_t scratch_bytes(const Scratch& s) const override { return patches_bytes(s) + decode_bytes(s) + workspace_bytes(); }
+  int64_t scratch_bytes(const Scratch& s) const override { return patches_bytes(s) + decode_bytes(s) + sample_bytes(s) + workspace_bytes(); }
 
   void reserve(const Scratch& s) override {
     patches_ = allocate(patches_bytes(s));
     decode_ = allocate(decode_bytes(s));
+    sample_ = allocate(sample_bytes(s));
     if (workspace_bytes()) workspace_ = allocate(workspace_bytes());
   }
 
@@ -184,6 +185,10 @@ class CudaOps : public Ops {
     Ops::rope_append_attend(out, qkv, cache, heads, scale, window, step);
   }
   void argmax(int32_t* ids, Tensor logits) override { cuda::argmax(queue_, ids, logits); }
+  bool samples() const override { return true; }
+  void sample(int32_t* ids, Tensor logits, const SampleRow* row, int32_t* counts, const float* bias) override {
+    cuda::sample(queue_, ids, logits, row, counts, bias, sample_);
+  }
 
   void begin_range(const char* stage, int32_t layer) override { cuda::begin_range(stage, layer); }
   void end_range() override { cuda::end_range(); }
@@ -219,6 +224,8 @@ class CudaOps : public Ops {
 
   static int64_t patches_bytes(const Scratch& s) { return s.max_tiles * s.max_tile_tokens * weight_stride(s.max_patch_inputs) * 2; }
 
+  static int64_t sample_bytes(const Scratch& s) { return sample_scratch_bytes(s.max_sequences, s.max_vocabulary); }
+
   // Fewer key/value heads are split into more parts; a scratch does not know how many there are.
   int64_t decode_bytes(const Scratch& s) const {
     int64_t most = 0;
@@ -242,7 +249,7 @@ class CudaOps : public Ops {
   int64_t used_ = 0;
   bool filled_ = false;                                   // both halves have been used
   std::optional<CublasLt> cublaslt_;
-  void *patches_ = nullptr, *decode_ = nullptr, *workspace_ = nullptr;
+  void *patches_ = nullptr, *decode_ = nullptr, *sample_ = nullptr, *workspace_ = nullptr;
 };
 
 }  // namespace

@@ -70,19 +70,7 @@ void attention_decode(const Queue& queue, Tensor out, Tensor qkv, const KvCache&
                       bool append, void* scratch);
 
 // ---- sampling (sample.cu) -------------------------------------------------------------------------------------------------------------------
-// How one row's next token is chosen: dev.jvlm.request.Sampling as far as the card does it. The defaults take the likeliest.
-struct SampleRow {
-  float temperature = 0, top_p = 1, min_p = 0;             // temperature 0: the likeliest, the lowest id on ties
-  int32_t top_k = 0;                                       // 0: all
-  float repetition = 1, presence = 0, frequency = 0;       // penalties
-  int32_t slot = 0;                                        // the answer's row of `counts`
-  int32_t bias = -1;                                       // its row of `bias`, -1: none
-  int32_t index = 0;                                       // how many tokens the answer has
-  uint32_t seed_low = 0, seed_high = 0;
-};
-// ids[r] = the choice of Sampler.next for logits[r] (float); -1 where a logit is not finite, -2 where nothing may be chosen. row: (rows) on the device.
-// counts (answers, V): how often an answer has a token, zeros at its start, one more for the choice here; null where no row has a penalty.
-// bias (any, V): added to the logits, -infinity bans; null where no row has one. Two rows of a call never share a slot.
+// counts, bias: null where no row has a penalty or a bias.
 void sample(const Queue& queue, int32_t* ids, Tensor logits, const SampleRow* row, int32_t* counts, const float* bias, void* scratch);
 int64_t sample_scratch_bytes(int64_t rows, int64_t vocabulary);
 

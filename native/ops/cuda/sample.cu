@@ -54,6 +54,12 @@ JVLM_DEVICE bool decided(const SampleRow& row, const Likeliest& best) {
   return best.id < 0 || row.temperature == 0 || !finite(best.score / row.temperature);
 }
 
+// Where the answer's tokens are counted; null where no penalty looks at them.
+JVLM_DEVICE int32_t* counts_of(const Rows& p, const SampleRow& row) {
+  const bool penalties = row.repetition != 1 || row.presence != 0 || row.frequency != 0;
+  return penalties ? p.counts + static_cast<int64_t>(row.slot) * p.vocabulary : nullptr;
+}
+
 // ---- scores -------------------------------------------------------------------------------------------------------------------------------
 JVLM_DEVICE float penalised(float score, int32_t times, const SampleRow& row) {
   if (row.repetition != 1)
@@ -80,13 +86,13 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_kernel(const Rows p) 
   const SampleRow row = p.row[blockIdx.x];
   const float* logits = p.logits + blockIdx.x * p.stride;
   const float* bias = row.bias < 0 ? nullptr : p.bias + static_cast<int64_t>(row.bias) * p.vocabulary;
-  const bool penalties = row.repetition != 1 || row.presence != 0 || row.frequency != 0;
-  const int32_t* counts = penalties ? p.counts + static_cast<int64_t>(row.slot) * p.vocabulary : nullptr;
+  int32_t* counts = counts_of(p, row);
   uint32_t* scores = p.keys + static_cast<int64_t>(blockIdx.x) * p.vocabulary;
   Likeliest best{-infinity(), INT32_MAX};
   for (int id = static_cast<int>(threadIdx.x); id < p.vocabulary; id += kPrepareThreads) {
     float score = logits[id];
     const bool good = finite(score);
+    if (counts && row.index == 0) counts[id] = 0;          // the slot may have been another answer's
     if (counts && counts[id] > 0) score = penalised(score, counts[id], row);
     if (bias) score = bias[id] == -infinity() ? bias[id] : score + bias[id];
     scores[id] = ptx::float_bits(score);
@@ -297,7 +303,7 @@ __global__ void __launch_bounds__(kChooseThreads, 1) choose_kernel(const Rows p)
   auto& shared = *reinterpret_cast<ChooseShared*>(arena);
   const SampleRow row = p.row[blockIdx.x];
   const Likeliest best = p.likeliest[blockIdx.x];
-  int32_t* counts = p.counts ? p.counts + static_cast<int64_t>(row.slot) * p.vocabulary : nullptr;
+  int32_t* counts = counts_of(p, row);
   auto chosen = [&](int32_t id) {
     p.ids[blockIdx.x] = id;
     if (counts && id >= 0) ++counts[id];

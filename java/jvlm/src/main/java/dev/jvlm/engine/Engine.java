@@ -105,7 +105,11 @@ final class Engine implements AutoCloseable {
                     whole(p.pageStart),
                     whole(p.page),
                     p.logitsRows(),
-                    whole(p.logitsRow));
+                    whole(p.logitsRow),
+                    p.sample.position() == 0 ? null : whole(p.sample),
+                    p.biasSlot.position(),
+                    whole(p.biasSlot),
+                    p.bias.duplicate().clear());
             return null;
         });
     }
@@ -115,7 +119,7 @@ final class Engine implements AutoCloseable {
         return b.duplicate().clear();
     }
 
-    /** Waits for the oldest step; {@code ids} gets the id with the highest logit of each row, -1 where a row is not all numbers. */
+    /** Waits for the oldest step; {@code ids} gets what was chosen in each row, -1 where it is not all numbers, -2 where nothing may be chosen. */
     void collect(IntBuffer ids) {
         guarded(() -> {
             NativeJvlm.collect(handle, ids.clear());
@@ -150,7 +154,7 @@ final class Engine implements AutoCloseable {
         });
     }
 
-    private static FloatBuffer floats(int count) {
+    static FloatBuffer floats(int count) {
         return ByteBuffer.allocateDirect(4 * count).order(ByteOrder.nativeOrder()).asFloatBuffer();
     }
 

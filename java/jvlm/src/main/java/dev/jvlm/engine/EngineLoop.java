@@ -12,6 +12,7 @@ import dev.jvlm.model.Prompt;
 import dev.jvlm.request.FinishReason;
 import dev.jvlm.request.Request;
 import dev.jvlm.request.Turn;
+import dev.jvlm.sampling.DeviceSampling;
 import dev.jvlm.sampling.OcrRule;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -48,6 +49,7 @@ public final class EngineLoop implements AutoCloseable {
     private final StepPlan plan;
     private final IntBuffer ids;
     private final OcrRule ocrRule;
+    private final boolean deviceSamples;
     private final Map<Sequence, Generation> generations = new HashMap<>();
     private final Deque<Flight> flights = new ArrayDeque<>();
     private final ExecutorService preparation;
@@ -66,11 +68,12 @@ public final class EngineLoop implements AutoCloseable {
     /** A step that was submitted: its sequences, and the one of each row of logits, null where nobody wants it any more. */
     private record Flight(List<Sequence> planned, List<Sequence> rowsOf) {}
 
-    private EngineLoop(Checkpoint checkpoint, Limits limits, int queue, Engine engine) {
+    private EngineLoop(Checkpoint checkpoint, Limits limits, int queue, Engine engine, boolean deviceSamples) {
         this.checkpoint = checkpoint;
         this.limits = limits;
         this.queue = queue;
         this.engine = engine;
+        this.deviceSamples = deviceSamples;
         this.scheduler = new Scheduler(limits);
         this.plan = new StepPlan(limits.stepTokens(), limits.sequences(), limits.pages());
         this.ids = StepPlan.ints(limits.sequences());
@@ -103,9 +106,10 @@ public final class EngineLoop implements AutoCloseable {
         Blueprint blueprint = checkpoint.blueprint();
         Limits limits = Limits.of(blueprint.spec(), blueprint.tiling(), device, precision, deterministic, context, sequences);
         String spec = blueprint.spec().toText();
-        checkMemory(Engine.plan(device, spec, limits), device, memoryLimit);
+        Map<String, Long> memory = Engine.plan(device, spec, limits);
+        checkMemory(memory, device, memoryLimit);
         Engine engine = load(checkpoint.manifest(), device, spec, limits, blueprint.spec().decoder().vocabulary(), progress);
-        EngineLoop loop = new EngineLoop(checkpoint, limits, queue, engine);
+        EngineLoop loop = new EngineLoop(checkpoint, limits, queue, engine, memory.get("sampling") > 0);
         loop.thread.start();
         return loop;
     }
@@ -229,14 +233,24 @@ public final class EngineLoop implements AutoCloseable {
                 ? checkpoint.completion(request.parts(), rows, limits.context())
                 : checkpoint.prompt(request.system(), request.history(), request.parts(), rows, limits.context());
         int room = limits.context() - prompt.ids().length + 1; // The last token of an answer is never put into the cache.
-        boolean runsAhead = request.sampling().isPlainGreedy()
-                && request.minTokens() == 0
-                && request.logprobs() == 0
-                && request.mode() != Request.Mode.OCR;
+        DeviceSampling onDevice = onDevice(request);
         Sequence sequence = new Sequence(prompt.ids(), prompt.visionRow(), pictures.stream().mapToInt(Generation.Picture::count).sum(), prompt.rows(),
-                Math.min(request.maxTokens() == null ? Request.DEFAULT_MAX_TOKENS : request.maxTokens(), room), runsAhead);
-        return new Generation(request, sequence, pictures, checkpoint,
+                Math.min(request.maxTokens() == null ? Request.DEFAULT_MAX_TOKENS : request.maxTokens(), room), onDevice != null);
+        return new Generation(request, sequence, pictures, checkpoint, onDevice,
                 request.mode() == Request.Mode.OCR ? ocrRule : null, pieces, System.nanoTime() - start);
+    }
+
+    /** How the device chooses the request's tokens; null where only Java's sampler can. */
+    private DeviceSampling onDevice(Request request) {
+        if (request.logprobs() > 0 || request.mode() == Request.Mode.OCR) {
+            return null;
+        }
+        if (request.sampling().isPlainGreedy() && request.minTokens() == 0) {
+            return DeviceSampling.LIKELIEST;
+        }
+        return deviceSamples && DeviceSampling.serves(request.sampling())
+                ? new DeviceSampling(request.sampling(), checkpoint.stopIds(), request.minTokens(), checkpoint.bannedIds())
+                : null;
     }
 
     private List<Generation.Picture> pictures(Request request) {
@@ -458,9 +472,28 @@ public final class EngineLoop implements AutoCloseable {
         if (plan.isEmpty()) {
             return false;
         }
+        if (rowsOf.stream().anyMatch(s -> onDevice(s) != DeviceSampling.LIKELIEST)) {
+            rowsOf.forEach(this::sample);
+        }
         engine.submit(plan);
         flights.add(new Flight(scheduler.planned(), rowsOf));
         return true;
+    }
+
+    /** Where Java's sampler chooses, the device chooses too, and nobody looks. */
+    private DeviceSampling onDevice(Sequence s) {
+        DeviceSampling sampling = generations.get(s).onDevice;
+        return sampling == null ? DeviceSampling.LIKELIEST : sampling;
+    }
+
+    /** Adds to the plan how a sequence's next token is chosen. */
+    private void sample(Sequence s) {
+        DeviceSampling sampling = onDevice(s);
+        int index = s.issued - 1;
+        sampling.write(plan.sample, s.slot, index);
+        if (sampling.newBias(index)) {
+            plan.bias(s.slot, sampling.bias(index, checkpoint.blueprint().spec().decoder().vocabulary()));
+        }
     }
 
     private void collect() {

@@ -12,6 +12,7 @@ import dev.jvlm.request.Request;
 import dev.jvlm.request.Timings;
 import dev.jvlm.request.TokenLogprobs;
 import dev.jvlm.request.Usage;
+import dev.jvlm.sampling.DeviceSampling;
 import dev.jvlm.sampling.LoopGuard;
 import dev.jvlm.sampling.Logprobs;
 import dev.jvlm.sampling.OcrRule;
@@ -38,6 +39,8 @@ public final class Generation {
     private final Tokenizer tokenizer;
     private final List<Integer> stopIds;
     private final Consumer<String> pieces;
+    /** How the device chooses its tokens, or null: the sampler does. */
+    final DeviceSampling onDevice;
     private final Sampler sampler;
     private final TextStream stream;
     private final Tidy tidy;
@@ -84,7 +87,7 @@ public final class Generation {
     /** Tiles that can be encoded now: those of a picture from {@code first} on. */
     record Next(Tiles tiles, int first) {}
 
-    Generation(Request request, Sequence sequence, List<Picture> pictures, Checkpoint checkpoint, OcrRule ocrRule,
+    Generation(Request request, Sequence sequence, List<Picture> pictures, Checkpoint checkpoint, DeviceSampling onDevice, OcrRule ocrRule,
             Consumer<String> pieces, long preparedIn) {
         this.request = request;
         this.sequence = sequence;
@@ -94,7 +97,8 @@ public final class Generation {
         this.pieces = pieces;
         this.preprocessing = preparedIn;
         int[] stops = stopIds.stream().mapToInt(Integer::intValue).toArray();
-        this.sampler = sequence.runsAhead
+        this.onDevice = onDevice;
+        this.sampler = onDevice != null
                 ? null
                 : new Sampler(request.sampling(), stops, request.minTokens(), ocrRule, checkpoint.bannedIds(),
                         checkpoint.blueprint().spec().decoder().vocabulary());
@@ -148,16 +152,14 @@ public final class Generation {
     /**
      * Takes the next token.
      *
-     * @param likeliest the id with the highest logit, -1 if a logit is not a number
+     * @param chosen the id that the device has chosen, -1 if a logit is not a number, -2 if nothing may be chosen
      * @param logits its row, valid during the call; null where {@link #needsLogits()} is false
      */
-    void accept(int likeliest, FloatBuffer logits) {
-        if (likeliest < 0) {
-            throw new JvlmException(
-                    JvlmException.Code.MODEL_FORMAT,
-                    "The model computed values that are no numbers; its weights are damaged, check the files' digests");
+    void accept(int chosen, FloatBuffer logits) {
+        if (chosen < 0) {
+            throw chosen == -1 ? Sampler.noNumbers() : Sampler.nothingLeft();
         }
-        int id = sampler == null ? likeliest : sampler.next(logits);
+        int id = sampler == null ? chosen : sampler.next(logits);
         lastToken = System.nanoTime();
         if (ids.isEmpty()) {
             firstToken = lastToken;

@@ -74,7 +74,11 @@ final class NativeJvlm {
             @Cast("const int32_t*") IntBuffer pageStart,
             @Cast("const int32_t*") IntBuffer page,
             int logitsRows,
-            @Cast("const int32_t*") IntBuffer logitsRow);
+            @Cast("const int32_t*") IntBuffer logitsRow,
+            @Cast("const jvlm::SampleRow*") IntBuffer sample,
+            int biases,
+            @Cast("const int32_t*") IntBuffer biasSlot,
+            @Cast("const float*") FloatBuffer bias);
 
     static native void collect(Engine engine, @Cast("int32_t*") IntBuffer ids);
 

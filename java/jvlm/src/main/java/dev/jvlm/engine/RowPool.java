@@ -3,7 +3,7 @@ package dev.jvlm.engine;
 import java.util.Map;
 import java.util.TreeMap;
 
-/** Which rows of the vision buffer are free: contiguous ranges, the first that fits. */
+/** Which rows of a buffer are free: contiguous ranges, the first that fits. */
 final class RowPool {
     /** First row to length of each free range; neighbours are joined. */
     private final TreeMap<Integer, Integer> free = new TreeMap<>();

@@ -19,6 +19,7 @@ final class Scheduler {
     private final Limits limits;
     private final PagePool pages;
     private final RowPool rows;
+    private final RowPool slots;
     private final Deque<Sequence> waiting = new ArrayDeque<>();
     private final List<Sequence> running = new ArrayList<>();
 
@@ -26,6 +27,7 @@ final class Scheduler {
         this.limits = limits;
         this.pages = new PagePool(limits.pages());
         this.rows = new RowPool(limits.visionRows());
+        this.slots = new RowPool(limits.sequences());
     }
 
     void add(Sequence s) {
@@ -69,6 +71,7 @@ final class Scheduler {
                 break;
             }
             s.firstRow = first;
+            s.slot = slots.take(1);
             waiting.remove();
             running.add(s);
             admitted.add(s);
@@ -166,6 +169,7 @@ final class Scheduler {
             if (s.finished && s.inFlight == 0) {
                 i.remove();
                 pages.give(s.pages);
+                slots.give(s.slot, 1);
                 if (s.visionRows > 0) {
                     rows.give(s.firstRow, s.visionRows);
                 }

@@ -14,11 +14,13 @@ final class Sequence {
     final int tiles;
     final int visionRows;
     final int maxTokens;
-    /** The next token is the one with the highest logit, so a step may be queued before the last one's id has been read. */
+    /** The device chooses its tokens, so a step may be queued before the last one's id has been read. */
     final boolean runsAhead;
 
     int[] pages;
     int firstRow = -1;
+    /** Which of the running sequences it is, for what the device keeps of each. */
+    int slot;
     int tilesEncoded;
     /** Tokens in the cache, those of submitted steps included. */
     int cached;

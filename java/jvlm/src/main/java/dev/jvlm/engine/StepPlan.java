@@ -1,7 +1,9 @@
 package dev.jvlm.engine;
 
+import dev.jvlm.sampling.DeviceSampling;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
 
 /**
@@ -17,6 +19,10 @@ final class StepPlan {
     final IntBuffer pageStart;
     final IntBuffer page;
     final IntBuffer logitsRow;
+    /** For each row of logits the words of a {@code SampleRow}; empty where all take the likeliest. */
+    final IntBuffer sample;
+    final IntBuffer biasSlot;
+    FloatBuffer bias = Engine.floats(0);
 
     StepPlan(int tokens, int sequences, int pages) {
         token = ints(tokens);
@@ -27,13 +33,16 @@ final class StepPlan {
         pageStart = ints(sequences + 1);
         page = ints(pages);
         logitsRow = ints(sequences);
+        sample = ints(DeviceSampling.WORDS * sequences);
+        biasSlot = ints(sequences);
         clear();
     }
 
     void clear() {
-        for (IntBuffer b : new IntBuffer[] {token, visionRow, seqStart, past, ropeLength, pageStart, page, logitsRow}) {
+        for (IntBuffer b : new IntBuffer[] {token, visionRow, seqStart, past, ropeLength, pageStart, page, logitsRow, sample, biasSlot}) {
             b.clear();
         }
+        bias.clear();
         seqStart.put(0);
         pageStart.put(0);
     }
@@ -65,6 +74,15 @@ final class StepPlan {
     int wantLogits() {
         logitsRow.put(token.position() - 1);
         return logitsRow.position() - 1;
+    }
+
+    /** Gives a slot its biases, from this step on. */
+    void bias(int slot, float[] values) {
+        if (bias.remaining() < values.length) {
+            bias = Engine.floats(bias.position() + values.length).put(bias.flip());
+        }
+        biasSlot.put(slot);
+        bias.put(values);
     }
 
     int tokens() {

@@ -64,9 +64,7 @@ public final class Sampler {
         logits.get(0, scores);
         for (float s : scores) {
             if (!Float.isFinite(s)) {
-                throw new JvlmException(
-                        JvlmException.Code.MODEL_FORMAT,
-                        "The model computed values that are no numbers; its weights are damaged, check the files' digests");
+                throw noNumbers();
             }
         }
     }
@@ -157,7 +155,13 @@ public final class Sampler {
         return best;
     }
 
-    private static JvlmException nothingLeft() {
+    public static JvlmException noNumbers() {
+        return new JvlmException(
+                JvlmException.Code.MODEL_FORMAT,
+                "The model computed values that are no numbers; its weights are damaged, check the files' digests");
+    }
+
+    public static JvlmException nothingLeft() {
         return new JvlmException(
                 JvlmException.Code.REQUEST, "Every token is banned by the request's sampling; allow more tokens or ban fewer");
     }

@@ -91,15 +91,20 @@ class EngineLoopTest {
         try (FileChannel file = FileChannel.open(Path.of(norm.file()), StandardOpenOption.WRITE)) {
             file.write(ByteBuffer.wrap(new byte[] {(byte) 0xc0, (byte) 0x7f}), norm.offset()); // a bfloat16 NaN
         }
-        try (EngineLoop loop = open(checkpoint)) {
-            for (int logprobs : new int[] {0, 1}) {
-                Generation g = loop.prepare(Request.builder().text("Hi").logprobs(logprobs).build(), piece -> {});
-                loop.submit(g);
-                assertThatThrownBy(() -> g.done().join())
-                        .hasCauseInstanceOf(JvlmException.class)
-                        .hasMessageContaining("no numbers")
-                        .extracting(e -> ((JvlmException) e.getCause()).code())
-                        .isEqualTo(JvlmException.Code.MODEL_FORMAT);
+        for (String[] device : new String[][] {{"cpu", "float32"}, {"emu", "bf16"}}) {
+            try (EngineLoop loop = EngineLoop.open(checkpoint, device[0], device[1], false, 256, 2, 8, 0, (done, all) -> {})) {
+                for (int logprobs : new int[] {0, 1}) {
+                    for (float temperature : new float[] {0, 1}) {
+                        Generation g = loop.prepare(Request.builder().text("Hi").logprobs(logprobs)
+                                .sampling(Sampling.builder().temperature(temperature).build()).build(), piece -> {});
+                        loop.submit(g);
+                        assertThatThrownBy(() -> g.done().join())
+                                .hasCauseInstanceOf(JvlmException.class)
+                                .hasMessageContaining("no numbers")
+                                .extracting(e -> ((JvlmException) e.getCause()).code())
+                                .isEqualTo(JvlmException.Code.MODEL_FORMAT);
+                    }
+                }
             }
         }
     }
