@@ -305,14 +305,16 @@ void EngineState::step(Slot& slot, const Slot* before) {
 }
 
 // Runs what requests will run, on pictures and pages of zeros: so many pictures and tokens, half as many and so on, for kernels and algorithms go by
-// rows; then one token for each number of sequences, first as it is, for nothing should be loaded inside a recording, then recorded for each slot.
+// rows; then one token for each number of sequences, the likeliest and sampled, first as it is, for nothing should be loaded inside a recording, then
+// recorded for each slot.
 void EngineState::warm() {
   const VisionSpec& v = spec_.vision;
   for (int32_t n = std::min(limits_.encode_tiles, limits_.vision_rows / spec_.rows_per_tile()); n; n /= 2)
     see(std::vector<Picture>(static_cast<size_t>(n), {v.image, v.image, v.grid(), v.grid()}), 0);
 
-  auto run_step = [&](int32_t sequences, int32_t tokens, int32_t rows, int slot) {
+  auto run_step = [&](int32_t sequences, int32_t tokens, int32_t rows, int slot, bool sampled = false) {
     Batch b;
+    for (int32_t r = 0; sampled && r < rows; ++r) b.sample.emplace_back().slot = r;
     b.token.assign(static_cast<size_t>(sequences * tokens), 0), b.vision_row.assign(b.token.size(), -1);
     b.past.assign(static_cast<size_t>(sequences), 0), b.rope_length.assign(b.past.size(), tokens);
     const int32_t pages = (tokens + limits_.page_tokens - 1) / limits_.page_tokens;
@@ -324,8 +326,11 @@ void EngineState::warm() {
   };
   for (int32_t n = std::min({limits_.step_tokens, limits_.context, limits_.pages * limits_.page_tokens}); n > 1; n /= 2) run_step(1, n, 1, 0);
   for (int32_t n = std::min(limits_.sequences, limits_.pages); n; --n) {
-    run_step(n, 1, n - 1, 0);
-    for (int slot = 0; slot < kSlots; ++slot) run_step(n, 1, n, slot);
+    for (bool sampled : {false, true}) {
+      if (sampled && !ops_->samples()) break;
+      run_step(n, 1, n - 1, 0, sampled);
+      for (int slot = 0; slot < kSlots; ++slot) run_step(n, 1, n, slot, sampled);
+    }
   }
   for (Slot& s : slots_) s.batch = {};
 }
