@@ -70,6 +70,7 @@ build_programs() {
         targets+=(kernels_card_test jvlm_cuda)
         # A new compiler's warning must not cost a card's time.
         options+=(-DJVLM_CUDA=ON -DJVLM_EMU=OFF -DJVLM_WERROR=OFF "-DJVLM_CUDA_ARCHITECTURES=$architecture-real")
+        ! command -v ninja >/dev/null || options+=(-G Ninja) # make would build one target after the other
         [[ -z ${NVCC-} ]] || options+=("-DCMAKE_CUDA_COMPILER=$NVCC")
     fi
     cmake -S native -B "$build" "${options[@]}" && cmake --build "$build" -j"$jobs" --target "${targets[@]}"
