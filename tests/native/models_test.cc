@@ -348,6 +348,9 @@ int main(int count, char** argument) {
     std::printf("usage: models_test DEVICE FOLDER FAMILY...\n");
     return 64;
   }
+  char described[8192];                                    // says which library makes products
+  devices(described, sizeof described);
+  std::printf("%s", described);
   const fs::path folder = argument[2];
   std::string made = (fs::temp_directory_path() / "jvlm-models-XXXXXX").string();
   if (!mkdtemp(made.data())) return 1;
