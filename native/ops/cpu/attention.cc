@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "ops/cpu/team.h"
 #include "ops/cpu/vec.h"
@@ -14,8 +15,9 @@
 #endif
 
 // Many queries (a picture, a prompt): the keys and values of one head are packed once so that register tiles of kRows queries by
-// kVectors * kLanes keys, and by as many dimensions for the values, read them in order. With bf16 and AVX512-BF16 both products take pairs:
-// of dimensions for the keys, of keys for the values. A row of scores is kept whole: at the lengths of these models it fits the caches.
+// kVectors * kLanes keys, and by as many dimensions of the values, read them in order. A batch of queries passes over the keys in stretches,
+// which stay in the second cache meanwhile; where a later stretch holds a larger score, what was summed before is scaled down. With bf16 and
+// AVX512-BF16 both products take pairs: of dimensions for the keys, of keys for the values.
 //
 // One query (decoding): nothing would be used twice, so the cache is streamed as it lies, once for all query heads that share it.
 namespace jvlm::cpu::JVLM_ISA {
@@ -26,24 +28,45 @@ constexpr int kRows = 6, kVectors = 4;
 #else
 constexpr int kRows = 4, kVectors = 2;
 #endif
-constexpr int64_t kBlock = kVectors * kLanes;
+constexpr int64_t kBlock = kVectors * kLanes, kHalf = kBlock / 2;
 constexpr int64_t kFewest = 256;          // keys that are worth a thread of their own
 constexpr int64_t kRun = 64;              // keys that a decoding query scores at a time
-constexpr int64_t kSplit = 96;            // queries of a part are a multiple of it: whole register tiles (4 or 6), whole AMX tiles (32)
+constexpr int64_t kBatch = 96;            // queries that pass over the keys together: whole register tiles (4 or 6 rows), whole AMX tiles (32)
+constexpr int64_t kStretchKeys = 512;     // measured on Zen 4: 256 and 1,024 are 2 to 3 % slower, 64 12 %
 
 // What one thread packs and computes.
 struct Bench {
-  char* keys;
-  char* values;
-  float* score;       // (kRows, padded keys)
+  char* keys;         // (n by kBlock, size, kBlock) floats, or pairs of dimensions
+  char* values;       // (n, d) floats, or (n by 2, d) pairs of keys
+  char* query;        // (kBatch, size)
+  float* score;       // (kRows, kStretchKeys), then weights
   uint16_t* weight;   // the same as bf16
-  float* query;       // (kRows, D)
-  float* out;         // (kRows, padded D)
+  float* out;         // (kBatch, d), to be divided by total
+  float* top;         // (kBatch) the largest score so far, as the exponent that it is in
+  float* total;       // (kBatch) of the weights
 };
 
+int64_t take_bench(Bench& b, uintptr_t at, int64_t keys, int64_t size) {
+  const int64_t n = up(keys, kBlock), d = up(size, kLanes);
+  int64_t used = 0;
+  auto take = [&](auto*& p, int64_t numbers) {
+    p = reinterpret_cast<std::remove_reference_t<decltype(p)>>(at + static_cast<uintptr_t>(used));
+    used += up(numbers * 4, 64);
+  };
+  take(b.keys, n * size);
+  take(b.values, n * d);
+  take(b.query, kBatch * size);
+  take(b.score, kRows * kStretchKeys);
+  take(b.weight, kRows * kStretchKeys / 2);
+  take(b.out, kBatch * d);
+  take(b.top, kBatch);
+  take(b.total, kBatch);
+  return used;
+}
+
 int64_t bench_bytes(int64_t keys, int64_t size) {
-  const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
-  const int64_t bytes = up(n * d * 4, 64) * 2 + up(kRows * n * 4, 64) + up(kRows * n * 2, 64) + up(kRows * d * 4, 64) * 2;
+  Bench b;
+  const int64_t bytes = take_bench(b, 0, keys, size);
 #if defined(JVLM_ISA_amx)
   return std::max(bytes, tile_bench_bytes(keys, size));
 #else
@@ -52,69 +75,86 @@ int64_t bench_bytes(int64_t keys, int64_t size) {
 }
 
 Bench bench_of(void* scratch, int64_t keys, int64_t size) {
-  const int64_t n = up(keys, kBlock) + kBlock, d = up(size, kBlock);
-  char* at = static_cast<char*>(scratch) + team_member() * bench_bytes(keys, size);
-  auto take = [&](int64_t bytes) {
-    char* p = at;
-    at += up(bytes, 64);
-    return p;
-  };
   Bench b;
-  b.keys = take(n * d * 4);
-  b.values = take(n * d * 4);
-  b.score = reinterpret_cast<float*>(take(kRows * n * 4));
-  b.weight = reinterpret_cast<uint16_t*>(take(kRows * n * 2));
-  b.query = reinterpret_cast<float*>(take(kRows * d * 4));
-  b.out = reinterpret_cast<float*>(take(kRows * d * 4));
+  take_bench(b, reinterpret_cast<uintptr_t>(static_cast<char*>(scratch) + team_member() * bench_bytes(keys, size)), keys, size);
   return b;
+}
+
+// The dimensions in parts of up to kVectors vectors, as even as they can be: from(first dimension, number of vectors).
+template <class Part>
+void parts_of(int64_t d, Part&& part) {
+  int64_t vectors = d / kLanes;
+  for (int64_t parts = (vectors + kVectors - 1) / kVectors, i = 0; parts; --parts) {
+    const int64_t count = (vectors + parts - 1) / parts;
+    if (count == kVectors) part.template operator()<kVectors>(i);
+    if constexpr (kVectors > 2) {
+      if (count == 3) part.template operator()<3>(i);
+      if (count == 2) part.template operator()<2>(i);
+    }
+    if (count == 1) part.template operator()<1>(i);
+    i += count * kLanes, vectors -= count;
+  }
 }
 
 // ---- arithmetic in float32 -----------------------------------------------------------------------------------------------------------
 
 struct Floats {
-  // Column j of the packed keys, row j of the packed values; `n` padded keys, d padded dimensions.
+  static constexpr float kExponent = 1;                   // power(x) is e^(x / kExponent)
+  static Vec power(Vec x) { return exp_fast(x); }
+
+  // Column j of the packed keys, row j of the packed values.
   template <class T>
-  static void pack(const Bench& b, int64_t j, int64_t n, int64_t d, int64_t size, const T* key, const T* value) {
-    float *k = reinterpret_cast<float*>(b.keys), *v = reinterpret_cast<float*>(b.values) + j * d;
-    for (int64_t i = 0; i < size; ++i) k[i * n + j] = one(key[i]);
-    for (int64_t i = 0; i < size; ++i) v[i] = one(value[i]);
-    for (int64_t i = size; i < d; ++i) v[i] = 0;
-  }
-  static void pad(const Bench& b, int64_t from, int64_t n, int64_t d, int64_t size) {
-    float *k = reinterpret_cast<float*>(b.keys), *v = reinterpret_cast<float*>(b.values);
-    for (int64_t i = 0; i < size; ++i) std::fill(k + i * n + from, k + i * n + n, 0.f);
-    std::fill(v + from * d, v + n * d, 0.f);
+  static void pack(const Bench& b, int64_t j, int64_t d, int64_t size, const T* key, const T* value) {
+    float *k = reinterpret_cast<float*>(b.keys) + j / kBlock * kBlock * size + j % kBlock, *v = reinterpret_cast<float*>(b.values) + j * d;
+    for (int64_t i = 0; i < size; ++i) k[i * kBlock] = key ? one(key[i]) : 0;
+    for (int64_t i = 0; i < d; ++i) v[i] = value && i < size ? one(value[i]) : 0;
   }
   template <class T>
-  static void query(const Bench& b, int r, int64_t size, const T* q) {
-    for (int64_t i = 0; i < size; ++i) b.query[r * size + i] = one(q[i]);
+  static void query(const Bench& b, int64_t r, int64_t size, const T* q) {
+    for (int64_t i = 0; i < size; ++i) reinterpret_cast<float*>(b.query)[r * size + i] = one(q[i]);
   }
-  static void scores(const Bench& b, int64_t n, int64_t keys, int64_t size) {
-    const float* k = reinterpret_cast<const float*>(b.keys);
-    for (int64_t j = 0; j < keys; j += kBlock) {
-      Vec acc[kRows][kVectors] = {};
-      for (int64_t i = 0; i < size; ++i)
-        for (int v = 0; v < kVectors; ++v) {
-          const Vec key = load(k + i * n + j + v * kLanes);
-          for (int r = 0; r < kRows; ++r) acc[r][v] += b.query[r * size + i] * key;
-        }
-      for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) store(b.score + r * n + j + v * kLanes, acc[r][v]);
-    }
+  // Of kRows queries from `row` on with vectors * kLanes keys from j on, which is a multiple of kHalf.
+  template <int vectors>
+  static void scores(const Bench& b, int64_t row, int64_t j, float* to, int64_t size) {
+    const float* k = reinterpret_cast<const float*>(b.keys) + j / kBlock * kBlock * size + j % kBlock;
+    const float* q = reinterpret_cast<const float*>(b.query) + row * size;
+    Vec acc[kRows][vectors] = {};
+    for (int64_t i = 0; i < size; ++i)
+      for (int v = 0; v < vectors; ++v) {
+        const Vec key = load(k + i * kBlock + v * kLanes);
+        for (int r = 0; r < kRows; ++r) acc[r][v] += q[r * size + i] * key;
+      }
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < vectors; ++v) store(to + r * kStretchKeys + v * kLanes, acc[r][v]);
   }
-  static void weights(const Bench&, int, int64_t, int64_t, int64_t) {}
-  static void mean(const Bench& b, int64_t n, int64_t from, int64_t keys, int64_t d) {
-    const float* values = reinterpret_cast<const float*>(b.values);
-    for (int64_t i = 0; i < d; i += kBlock) {
-      Vec acc[kRows][kVectors] = {};
-      for (int64_t j = from; j < keys; ++j)
-        for (int v = 0; v < kVectors; ++v) {
-          const Vec value = load(values + j * d + i + v * kLanes);
-          for (int r = 0; r < kRows; ++r) acc[r][v] += b.score[r * n + j] * value;
-        }
-      for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) store(b.out + r * d + i + v * kLanes, acc[r][v]);
+  // The weights of row r of a stretch in place of its scores; their sum.
+  static float weigh(const Bench& b, int r, int64_t from, int64_t to, float scale, float top) {
+    float* s = b.score + r * kStretchKeys;
+    Vec total = splat(0);
+    for (int64_t j = from; j < to; j += kLanes) {
+      const Vec x = load(s + j), e = x == splat(-std::numeric_limits<float>::infinity()) ? splat(0) : power(x * scale - top);
+      total += e;
+      store(s + j, e);
     }
+    return sum(total);
+  }
+  static void nothing(const Bench& b, int r, int64_t from, int64_t to) {
+    std::fill(b.score + r * kStretchKeys + from, b.score + r * kStretchKeys + to, 0.f);
+  }
+  // out = out * shrink + weights times values of the stretch that begins with key `start`.
+  template <int vectors>
+  static void mean(const Bench& b, float* out, const float* shrink, int64_t start, int64_t from, int64_t to, int64_t d, int64_t i) {
+    const float* values = reinterpret_cast<const float*>(b.values) + start * d + i;
+    Vec acc[kRows][vectors];
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < vectors; ++v) acc[r][v] = load(out + r * d + i + v * kLanes) * shrink[r];
+    for (int64_t j = from; j < to; ++j)
+      for (int v = 0; v < vectors; ++v) {
+        const Vec value = load(values + j * d + v * kLanes);
+        for (int r = 0; r < kRows; ++r) acc[r][v] += b.score[r * kStretchKeys + j] * value;
+      }
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < vectors; ++v) store(out + r * d + i + v * kLanes, acc[r][v]);
   }
 };
 
@@ -123,64 +163,70 @@ struct Floats {
 #ifdef JVLM_DOT_BF16
 
 struct PairsOfBf16 {
-  static void pack(const Bench& b, int64_t j, int64_t n, int64_t d, int64_t size, const uint16_t* key, const uint16_t* value) {
-    uint32_t* k = reinterpret_cast<uint32_t*>(b.keys);
-    uint16_t* v = reinterpret_cast<uint16_t*>(b.values) + (j / 2) * 2 * d + j % 2;
-    for (int64_t i = 0; i < size / 2; ++i) std::memcpy(k + i * n + j, key + 2 * i, 4);
-    for (int64_t i = 0; i < size; ++i) v[2 * i] = value[i];
-    for (int64_t i = size; i < d; ++i) v[2 * i] = 0;
+  static constexpr float kExponent = 1.44269504088896341f;
+  static Vec power(Vec x) { return exp2_coarse(x); }
+
+  static void pack(const Bench& b, int64_t j, int64_t d, int64_t size, const uint16_t* key, const uint16_t* value) {
+    uint32_t* k = reinterpret_cast<uint32_t*>(b.keys) + j / kBlock * kBlock * (size / 2) + j % kBlock;
+    uint16_t* v = reinterpret_cast<uint16_t*>(b.values) + j / 2 * 2 * d + j % 2;
+    for (int64_t i = 0; i < size / 2; ++i)
+      if (key)
+        std::memcpy(k + i * kBlock, key + 2 * i, 4);
+      else
+        k[i * kBlock] = 0;
+    for (int64_t i = 0; i < d; ++i) v[2 * i] = value && i < size ? value[i] : 0;
   }
-  static void pad(const Bench& b, int64_t from, int64_t n, int64_t d, int64_t size) {
-    uint32_t* k = reinterpret_cast<uint32_t*>(b.keys);
-    for (int64_t i = 0; i < size / 2; ++i) std::fill(k + i * n + from, k + i * n + n, 0u);
-    uint16_t* v = reinterpret_cast<uint16_t*>(b.values);
-    for (int64_t j = from; j < n; ++j)
-      for (int64_t i = 0; i < d; ++i) v[(j / 2) * 2 * d + j % 2 + 2 * i] = 0;
-  }
-  static void query(const Bench& b, int r, int64_t size, const uint16_t* q) {
+  static void query(const Bench& b, int64_t r, int64_t size, const uint16_t* q) {
     std::memcpy(reinterpret_cast<uint16_t*>(b.query) + r * size, q, static_cast<size_t>(size) * 2);
   }
-  static void scores(const Bench& b, int64_t n, int64_t keys, int64_t size) {
-    const uint16_t* k = reinterpret_cast<const uint16_t*>(b.keys);
-    const uint32_t* q = reinterpret_cast<const uint32_t*>(b.query);
+  template <int vectors>
+  static void scores(const Bench& b, int64_t row, int64_t j, float* to, int64_t size) {
     const int64_t half = size / 2;
-    for (int64_t j = 0; j < keys; j += kBlock) {
-      Vec acc[kRows][kVectors] = {};
-      for (int64_t i = 0; i < half; ++i) {
-        Pairs key[kVectors];
-        for (int v = 0; v < kVectors; ++v) key[v] = load_pairs(k + 2 * (i * n + j + v * kLanes));
-        for (int r = 0; r < kRows; ++r) {
-          const Pairs pair = Pairs{} + q[r * half + i];
-          for (int v = 0; v < kVectors; ++v) acc[r][v] = dot_pairs(acc[r][v], key[v], pair);
-        }
+    const uint16_t* k = reinterpret_cast<const uint16_t*>(b.keys) + 2 * (j / kBlock * kBlock * half + j % kBlock);
+    const uint32_t* q = reinterpret_cast<const uint32_t*>(b.query) + row * half;
+    Vec acc[kRows][vectors] = {};
+    for (int64_t i = 0; i < half; ++i) {
+      Pairs key[vectors];
+      for (int v = 0; v < vectors; ++v) key[v] = load_pairs(k + 2 * (i * kBlock + v * kLanes));
+      for (int r = 0; r < kRows; ++r) {
+        const Pairs pair = Pairs{} + q[r * half + i];
+        for (int v = 0; v < vectors; ++v) acc[r][v] = dot_pairs(acc[r][v], key[v], pair);
       }
-      for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) store(b.score + r * n + j + v * kLanes, acc[r][v]);
     }
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < vectors; ++v) store(to + r * kStretchKeys + v * kLanes, acc[r][v]);
   }
-  static void weights(const Bench& b, int r, int64_t n, int64_t from, int64_t to) {
+  static float weigh(const Bench& b, int r, int64_t from, int64_t to, float scale, float top) {
+    const float* s = b.score + r * kStretchKeys;
+    Vec total[2] = {};
     for (int64_t j = from; j < to; j += 2 * kLanes) {
-      const Pairs p = to_pairs(load(b.score + r * n + j), load(b.score + r * n + j + kLanes));
-      std::memcpy(b.weight + r * n + j, &p, sizeof p);
+      const Vec low = power(load(s + j) * scale - top), high = power(load(s + j + kLanes) * scale - top);
+      total[0] += low, total[1] += high;
+      const Pairs p = to_pairs(low, high);
+      std::memcpy(b.weight + r * kStretchKeys + j, &p, sizeof p);
     }
+    return sum(total[0] + total[1]);
   }
-  static void mean(const Bench& b, int64_t n, int64_t from, int64_t keys, int64_t d) {
-    const uint16_t* values = reinterpret_cast<const uint16_t*>(b.values);
+  static void nothing(const Bench& b, int r, int64_t from, int64_t to) {
+    std::fill(b.weight + r * kStretchKeys + from, b.weight + r * kStretchKeys + to, uint16_t{0});
+  }
+  template <int vectors>
+  static void mean(const Bench& b, float* out, const float* shrink, int64_t start, int64_t from, int64_t to, int64_t d, int64_t i) {
+    const uint16_t* values = reinterpret_cast<const uint16_t*>(b.values) + start * d + 2 * i;
     const uint32_t* p = reinterpret_cast<const uint32_t*>(b.weight);
-    const int64_t half = n / 2;
-    for (int64_t i = 0; i < d; i += kBlock) {
-      Vec acc[kRows][kVectors] = {};
-      for (int64_t j = from / 2; j < (keys + 1) / 2; ++j) {
-        Pairs value[kVectors];
-        for (int v = 0; v < kVectors; ++v) value[v] = load_pairs(values + 2 * (j * d + i + v * kLanes));
-        for (int r = 0; r < kRows; ++r) {
-          const Pairs pair = Pairs{} + p[r * half + j];
-          for (int v = 0; v < kVectors; ++v) acc[r][v] = dot_pairs(acc[r][v], value[v], pair);
-        }
+    Vec acc[kRows][vectors];
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < vectors; ++v) acc[r][v] = load(out + r * d + i + v * kLanes) * shrink[r];
+    for (int64_t j = from / 2; j < to / 2; ++j) {
+      Pairs value[vectors];
+      for (int v = 0; v < vectors; ++v) value[v] = load_pairs(values + 2 * (j * d + v * kLanes));
+      for (int r = 0; r < kRows; ++r) {
+        const Pairs pair = Pairs{} + p[r * (kStretchKeys / 2) + j];
+        for (int v = 0; v < vectors; ++v) acc[r][v] = dot_pairs(acc[r][v], value[v], pair);
       }
-      for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) store(b.out + r * d + i + v * kLanes, acc[r][v]);
     }
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < vectors; ++v) store(out + r * d + i + v * kLanes, acc[r][v]);
   }
 };
 
@@ -197,46 +243,41 @@ struct ArithmeticOf<uint16_t> {
 };
 #endif
 
-// Softmax of row r over the keys first ... last-1; the others get weight 0 from `from` to `to`. Returns 1 / sum.
-float softmax(const Bench& b, int r, int64_t n, int64_t from, int64_t to, int64_t first, int64_t last, float scale) {
-  float* s = b.score + r * n;
+// Softmax of row r of a register tile over the keys first ... last-1 of a stretch; the others get weight 0 from `from` to `to`. Returns what
+// the sums of earlier stretches are to be multiplied by.
+template <class A>
+float softmax(const Bench& b, int64_t row, int r, int64_t from, int64_t to, int64_t first, int64_t last, float scale) {
+  if (first >= last) {
+    A::nothing(b, r, from, to);
+    return 1;
+  }
+  float* s = b.score + r * kStretchKeys;
   std::fill(s + from, s + first, -std::numeric_limits<float>::infinity());
   std::fill(s + last, s + to, -std::numeric_limits<float>::infinity());
   Vec most = splat(-std::numeric_limits<float>::infinity());
-  for (int64_t j = from; j < to; j += kLanes) most = max(most, load(s + j));
-  float top = most[0];
-  for (int i = 1; i < kLanes; ++i) top = std::max(top, most[i]);
-  Vec total = splat(0);
-  const Vec shift = splat(top * scale), least = splat(-std::numeric_limits<float>::infinity());
-  for (int64_t j = from; j < to; j += kLanes) {
-    const Vec x = load(s + j);
-    const Vec e = exp_fast(x * scale - shift);
-    const Vec kept = x == least ? splat(0) : e;
-    total += kept;
-    store(s + j, kept);
-  }
-  return 1.f / sum(total);
+  for (int64_t j = from; j < to; j += kLanes) most = max(load(s + j), most);
+  const float before = b.top[row + r], now = std::max(before, largest(most) * scale);
+  const float shrink = now == before ? 1 : A::power(splat(before - now))[0];
+  b.top[row + r] = now;
+  b.total[row + r] = b.total[row + r] * shrink + A::weigh(b, r, from, to, scale, now);
+  return shrink;
 }
 
-// kRows queries over packed keys. Row r sees the keys first[r] ... last[r]-1; out_row[r] null: no such row.
-template <class A, class T>
-void rows_of(const Bench& b, int64_t n, int64_t d, int64_t size, float scale, const int64_t* first, const int64_t* last, T* const* out_row) {
-  int64_t from = n, to = 0;
+// kRows queries from `row` of the batch on over the keys of a stretch, start ... end-1. Row r sees the keys first[r] ... last[r]-1.
+template <class A>
+void rows_of(const Bench& b, int64_t row, int64_t start, int64_t end, int64_t d, int64_t size, float scale, const int64_t* first,
+             const int64_t* last) {
+  int64_t from = end, to = start;
+  for (int r = 0; r < kRows; ++r) from = std::min(from, first[r]), to = std::max(to, std::min(last[r], end));
+  from = (std::max(from, start) - start) / kBlock * kBlock, to = up(to - start, kHalf);
+  if (from >= to) return;
+  int64_t j = from;
+  for (; j + kBlock <= to; j += kBlock) A::template scores<kVectors>(b, row, start + j, b.score + j, size);
+  if (j < to) A::template scores<kVectors / 2>(b, row, start + j, b.score + j, size);
+  float shrink[kRows];
   for (int r = 0; r < kRows; ++r)
-    if (out_row[r]) from = std::min(from, first[r]), to = std::max(to, last[r]);
-  from = from / kBlock * kBlock;
-  to = up(to, kBlock);
-  A::scores(b, n, to, size);
-  float factor[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    factor[r] = out_row[r] ? softmax(b, r, n, from, to, first[r], last[r], scale) : 0.f;
-    if (!out_row[r]) std::fill(b.score + r * n + from, b.score + r * n + to, 0.f);
-    A::weights(b, r, n, from, to);
-  }
-  A::mean(b, n, from, to, d);
-  for (int r = 0; r < kRows; ++r)
-    if (out_row[r])
-      for (int64_t i = 0; i < size; ++i) put(out_row[r] + i, b.out[r * d + i] * factor[r]);
+    shrink[r] = softmax<A>(b, row, r, from, to, std::max(from, first[r] - start), std::min(last[r], end) - start, scale * A::kExponent);
+  parts_of(d, [&]<int vectors>(int64_t i) { A::template mean<vectors>(b, b.out + row * d, shrink, start, from, to, d, i); });
 }
 
 // One query: where it lies, where its result goes, the keys first ... last-1 that it sees.
@@ -279,18 +320,28 @@ void many(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale
 #endif
   using A = typename ArithmeticOf<T>::Type;
   const Bench b = bench_of(scratch, most, size);
-  const int64_t n = up(keys, kBlock), d = up(size, kBlock);
-  for (int64_t j = 0; j < keys; ++j) A::pack(b, j, n, d, size, key(j), value(j));
-  A::pad(b, keys, n, d, size);
-  for (int64_t start = 0; start < queries; start += kRows) {
-    int64_t first[kRows], last[kRows];
-    T* to[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      const Query<T> q = query(std::min(start + r, queries - 1));
-      first[r] = q.first, last[r] = q.last, to[r] = start + r < queries ? q.to : nullptr;
+  const int64_t n = up(keys, kHalf), d = up(size, kLanes);
+  for (int64_t j = 0; j < n; ++j) A::pack(b, j, d, size, j < keys ? key(j) : nullptr, j < keys ? value(j) : nullptr);
+  for (int64_t at = 0; at < queries; at += kBatch) {
+    const int64_t count = std::min(kBatch, queries - at), rows = up(count, kRows);
+    int64_t first[kBatch], last[kBatch], from = n, to = 0;
+    T* out_row[kBatch];
+    for (int64_t r = 0; r < rows; ++r) {
+      const Query<T> q = query(std::min(at + r, queries - 1));                // rows that are not there repeat the last
+      first[r] = q.first, last[r] = q.last, out_row[r] = q.to;
+      from = std::min(from, q.first), to = std::max(to, q.last);
       A::query(b, r, size, q.from);
+      b.top[r] = -std::numeric_limits<float>::infinity(), b.total[r] = 0;
     }
-    rows_of<A, T>(b, n, d, size, scale, first, last, to);
+    std::fill(b.out, b.out + rows * d, 0.f);
+    from = from / kBlock * kBlock;
+    const int64_t stretches = (to - from + kStretchKeys - 1) / kStretchKeys, stretch = up((to - from + stretches - 1) / stretches, kBlock);
+    for (int64_t start = from; start < to; start += stretch)
+      for (int64_t r = 0; r < rows; r += kRows) rows_of<A>(b, r, start, std::min(start + stretch, to), d, size, scale, first + r, last + r);
+    for (int64_t r = 0; r < count; ++r) {
+      const float factor = 1 / b.total[r];
+      for (int64_t i = 0; i < size; ++i) put(out_row[r] + i, b.out[r * d + i] * factor);
+    }
   }
 }
 
@@ -303,7 +354,7 @@ void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries,
   parallel_each(units * splits, [&](int64_t work) {
     const int64_t picture = work / splits / kv_heads, head = work / splits % kv_heads, first_query = queries.start[picture], first_key = keys.start[picture];
     const int64_t count = keys.start[picture + 1] - first_key, rows = (queries.start[picture + 1] - first_query) * group;
-    const int64_t each = up((rows + splits - 1) / splits, kSplit), from = std::min(rows, work % splits * each), to = std::min(rows, from + each);
+    const int64_t each = up((rows + splits - 1) / splits, kBatch), from = std::min(rows, work % splits * each), to = std::min(rows, from + each);
     if (from == to) return;
     many<T>(
         to - from, count, keys.most, size, scale, scratch, [&](int64_t j) { return k.row<T>(first_key + j) + head * size; },

@@ -82,6 +82,14 @@ inline float sum(Vec v) {
 }
 
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+inline float largest(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(std::bit_cast<__m512>(v));
+#endif
+  float top = v[0];
+  for (int i = 1; i < kLanes; ++i) top = v[i] > top ? v[i] : top;
+  return top;
+}
 
 // e^x for x <= 0 (softmax): 2^n * e^r, r in [-ln2/2, ln2/2], a polynomial of degree 6; relative error below 3e-7. Below -80 it is 2e-35,
 // which no sum of softmax sees, and whose products with small numbers are not denormal, which would be slow.
