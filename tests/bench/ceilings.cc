@@ -82,7 +82,7 @@ double product(Dtype dtype) {
 
 double reading() {
   Memory memory(kReadBytes);
-  return read_rate(memory.data, kReadBytes);
+  return read_best(memory.data, kReadBytes).rate;
 }
 
 std::string cpu_model() {

@@ -1,6 +1,6 @@
 // Times the stages of a model at its true shape, for `jvlm bench` and tests/gpu/stages.py: through the boundary that Java uses, with seeded weights. One JSON
 // object a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode also "steps" and on the CPU "read_gbs", how
-// fast the engine's own memory can be read; at the end the device, the plan, and on the CPU the memory's peak beside it.
+// fast the engine's own memory was read right before and after each run; at the end the device, the plan, and on the CPU the memory's peak beside it.
 //
 //   model_stages [--small] DEVICE SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode answer
 //
@@ -256,9 +256,23 @@ int run(const std::string& device, const std::string& spec_text, const std::stri
       if (batch > limits.sequences) break;
       // What is read must have been written: memory that never was is one page of zeros in the processor's cache.
       for (; filled < batch; ++filled) sequences.prompt(filled, 0, sizes.context, page.rows());
-      const std::vector<double> seconds = runs([&] { sequences.decode(batch, sizes.context, sizes.decoded); });
       std::string more = ", \"steps\": " + std::to_string(sizes.decoded);
-      if (cpu) more += ", \"read_gbs\": " + std::to_string(read_rate_of_largest());
+      auto decode = [&] { sequences.decode(batch, sizes.context, sizes.decoded); };
+      std::vector<double> seconds;
+      if (cpu) {
+        const LargestMemory memory;
+        decode();
+        std::string rates;
+        for (const double end = now() + sizes.seconds; seconds.size() < sizes.runs || now() < end;) {
+          const double before = memory.rate(), start = now();
+          decode();
+          seconds.push_back(now() - start);
+          rates += (rates.empty() ? "" : ", ") + std::to_string((before + memory.rate()) / 2);
+        }
+        more += ", \"read_gbs\": [" + rates + "]";
+      } else {
+        seconds = runs(decode);
+      }
       report("decode", "batch", batch, seconds, more);
     }
   }

@@ -32,6 +32,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -256,8 +257,7 @@ final class Bench implements Callable<Integer> {
         double products = precision == Precision.FLOAT32
                 ? ceilings.path("gemm_f32_gflops").asDouble()
                 : Math.max(ceilings.path("gemm_f32_gflops").asDouble(), ceilings.path("gemm_bf16_gflops").asDouble());
-        // Of the model's own memory, in its process, measured right after: another process may see another rate. Of a card, its copy.
-        double reading = line.path("read_gbs").asDouble(ceilings.path("read_gbs").asDouble(ceilings.path("copy_gbs").asDouble()));
+        double reading = ceilings.path("read_gbs").asDouble(ceilings.path("copy_gbs").asDouble());
         return switch (name) {
             case "vision" -> row(name, "tiles", line, seconds, work.vision(line.path("tiles").asInt()), "FLOP", products);
             case "connector" -> row(name, "tiles", line, seconds, work.connector(line.path("tiles").asInt()), "FLOP", products);
@@ -266,6 +266,12 @@ final class Bench implements Callable<Integer> {
                 int batch = line.path("batch").asInt();
                 double bytes = DECODED * work.decode(batch, CONTEXT + (DECODED + 1) / 2.0, precision);
                 Map<String, Object> row = row(name, "batch", line, seconds, bytes, "bytes", reading);
+                if (line.has("read_gbs")) {
+                    // Of the model's own memory right before and after each run: what the machine gives changes from one second to the next.
+                    double[] rates = line.path("read_gbs").valueStream().mapToDouble(JsonNode::asDouble).toArray();
+                    row.put("ceilingGigaPerSecond", median(rates));
+                    row.put("ratio", median(IntStream.range(0, rates.length).mapToDouble(i -> bytes / seconds[i] * 1e-9 / rates[i]).toArray()));
+                }
                 row.put("tokensPerSecond", batch * DECODED / median(seconds));
                 yield row;
             }
@@ -293,7 +299,7 @@ final class Bench implements Callable<Integer> {
         return row(stage, of, line.path(of).asInt(), seconds, work, unit, ceiling);
     }
 
-    /** {@code ratio} is that of the best run, because the ceiling is one of best runs too; {@code seconds} is the median. */
+    /** {@code ratio} is that of the best run, because the ceiling is one of best runs too, but for decoding; {@code seconds} is the median. */
     private static Map<String, Object> row(String stage, String of, int count, double[] seconds, double work, String unit, double ceiling) {
         double best = Arrays.stream(seconds).min().orElseThrow();
         Map<String, Object> row = new LinkedHashMap<>();

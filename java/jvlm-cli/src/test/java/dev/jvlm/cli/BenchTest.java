@@ -109,6 +109,11 @@ class BenchTest {
                 JSON.readTree("{\"stage\": \"decode\", \"batch\": 4, \"seconds\": [8.0, 4.0]}"), work, Precision.INT8, ceilings);
         assertThat((Double) decode.get("tokensPerSecond")).isEqualTo(4 * 64 / 6.0);
         assertThat((Double) decode.get("ratio")).isCloseTo(64 * work.decode(4, 2080.5, Precision.INT8) / 4 / 30e9, within(1e-12));
+        Map<String, Object> beside = Bench.stage(
+                JSON.readTree("{\"stage\": \"decode\", \"batch\": 4, \"seconds\": [8.0, 4.0, 5.0], \"read_gbs\": [10.0, 40.0, 35.0]}"),
+                work, Precision.INT8, ceilings);
+        assertThat(beside).containsEntry("ceilingGigaPerSecond", 35.0).containsEntry("seconds", 5.0);
+        assertThat((Double) beside.get("ratio")).isCloseTo(64 * work.decode(4, 2080.5, Precision.INT8) / 4 / 40e9, within(1e-12));
         Map<String, Object> answer = Bench.stage(
                 JSON.readTree("{\"stage\": \"answer\", \"tokens\": 128, \"seconds\": [50.0, 40.0]}"), work, Precision.BF16, ceilings);
         double least = (work.vision(7) + work.prefill(1856)) / 300e9 + 127 * work.decode(1, 1920, Precision.BF16) / 30e9;
