@@ -1,6 +1,6 @@
 // The kernels against `reference`: the case list of ops_cases.h on the emulation, in the orders that its environment names, or on a card.
 //
-//   kernels_test [GROUP]
+//   kernels_test [small] [GROUP]         small: less of every group
 #include "mirrored.h"
 #include "ops/cuda/cuda_ops.h"
 #include "ops_cases.h"
@@ -13,6 +13,7 @@ int main(int count, char** argument) {
   kernels->reserve(case_scratch());
   Pair p{std::make_unique<Mirrored>(std::move(kernels)), make_reference_ops(Dtype::bf16), Dtype::bf16, false};
   at = " [" + p.ops->description() + "]";
-  run_cases(p, count > 1 ? argument[1] : "");
+  p.small = count > 1 && std::string(argument[1]) == "small";
+  run_cases(p, count > 1 + p.small ? argument[1 + p.small] : "");
   return report("kernels");
 }

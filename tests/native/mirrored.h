@@ -47,7 +47,7 @@ class Mirrored : public Ops {
   }
   void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
                  int32_t head_size, float scale) override {
-    Rows o(*on_, out), own_q(*on_, q), own_k(*on_, k), own_v(*on_, v);
+    Rows o(*on_, out), own_q(*on_, q, 64), own_k(*on_, k), own_v(*on_, v, 32);      // each with a stride of its own
     Bytes q_start(*on_, queries.start, (queries.count + 1) * 4), k_start(*on_, keys.start, (keys.count + 1) * 4);
     on_->attention(o.tensor, own_q.tensor, own_k.tensor, own_v.tensor, {queries.count, q_start.ints(), queries.most}, {keys.count, k_start.ints(), keys.most}, heads,
                    kv_heads, head_size, scale);
@@ -78,7 +78,7 @@ class Mirrored : public Ops {
     o.back();
   }
   void matmul(Tensor out, Tensor x, const Matrix& w, const float* bias, Act act) override {
-    Rows o(*on_, out), in(*on_, x);
+    Rows o(*on_, out, out.dtype == Dtype::f32 && act == Act::none ? 4 : 16), in(*on_, x);       // logits are aligned to nothing
     Weights m(*on_, w);
     Bytes b(*on_, bias, w.n * 4);
     on_->matmul(o.tensor, in.tensor, m.matrix, b.floats(), act);
@@ -179,10 +179,10 @@ class Mirrored : public Ops {
     void* data = nullptr;
   };
 
-  // A matrix whose rows begin at multiples of 16 bytes, with NaN between them.
+  // A matrix whose rows begin at multiples of `unit` bytes, with NaN between them.
   struct Rows {
-    Rows(Ops& ops, Tensor t)
-        : on(ops), host(t), stride((t.cols * size_of(t.dtype) + 15) / 16 * 16 + 16), bytes(static_cast<size_t>(t.rows * stride), '\xff') {
+    Rows(Ops& ops, Tensor t, int64_t unit = 16)
+        : on(ops), host(t), stride((t.cols * size_of(t.dtype) + unit - 1) / unit * unit + unit), bytes(static_cast<size_t>(t.rows * stride), '\xff') {
       for (int64_t r = 0; r < t.rows; ++r) std::memcpy(bytes.data() + r * stride, t.row<char>(0) + r * t.stride * size_of(t.dtype), length());
       data = cuda::allocate(std::max<int64_t>(t.rows * stride, 1));
       on.upload(data, bytes.data(), t.rows * stride);

@@ -20,6 +20,7 @@ struct Pair {
   std::unique_ptr<Ops> ops, reference;
   Dtype act;
   bool rows = true;         // takes weights as rows, besides its own order
+  bool small = false;       // leaves the larger cases out: for sanitizers, under which a thread of a kernel costs most of a millisecond
 };
 
 // Weights (n, k) in a type, and the memory behind them.
@@ -59,10 +60,12 @@ inline Matrix packed(const Pair& p, const Matrix& m, std::vector<char>& memory) 
 
 inline void products(Pair& p) {
   const struct { int64_t t, k, n; } shapes[] = {{1, 64, 3},   {1, 1536, 72}, {2, 77, 80},   {3, 255, 17},   {4, 640, 257},   {5, 33, 16},     {7, 96, 33},
-                                                {16, 200, 65}, {17, 65, 31},  {72, 588, 80}, {80, 257, 600}, {129, 72, 513}, {257, 96, 130}, {49, 3200, 48}, {580, 1056, 5}};
+                                                {16, 200, 65}, {17, 65, 31},  {72, 588, 80}, {80, 257, 600}, {129, 72, 513}, {257, 96, 130}, {49, 3200, 48}, {580, 1056, 5},
+                                                {1090, 40, 33}};
   for (auto [t, k, n] : shapes)
     for (Dtype weight : {Dtype::f32, Dtype::bf16, Dtype::i8})
       for (bool pack : {false, true}) {
+        if (p.small && (t > 80 || k > 600)) continue;
         if ((weight == Dtype::f32) != (p.act == Dtype::f32) && weight != Dtype::i8) continue;
         if (pack ? !p.ops->packed_bytes(weight, n, k) : !p.rows) continue;
         const std::string name = at + " t" + std::to_string(t) + " k" + std::to_string(k) + " n" + std::to_string(n) + " w" + std::to_string(static_cast<int>(weight)) + (pack ? " packed" : "");
@@ -96,22 +99,26 @@ inline void products(Pair& p) {
         // The fused forms. What is normalised in between is rounded as the split forms round it, but not always to the same side: a spacing of bf16
         // here and there, each of which moves a sum by up to 2^-8 of one product.
         const double inner = p.act == Dtype::f32 ? 2e-6 : 0x1p-8 * 6 / std::sqrt(static_cast<double>(k));
-        Buffer wide(Dtype::f32, t, k), norm_weight(Dtype::f32, 1, k), normed(p.act, t, k), fused(p.act, t, n, n + 5), split(p.act, t, n);
-        wide.random(7, 3), norm_weight.random(8, 0.2f, 1);
-        const Norm rms{NormKind::rms, norm_weight.floats(), nullptr, 1e-5f};
-        p.ops->norm_matmul(fused, wide, normed, rms, own, bias.floats(), Act::none);
-        p.reference->norm_matmul(split, wide, normed, rms, w.matrix, bias.floats(), Act::none);
-        compare("norm_matmul" + name, fused, split, static_cast<double>(k), 6, inner);
-        p.ops->norm_matmul_gate(fused, wide, normed, rms, own_gate, Act::silu);
-        p.reference->norm_matmul_gate(split, wide, normed, rms, gate.matrix, Act::silu);
-        compare("norm_matmul_gate" + name, fused, split, static_cast<double>(k), 12, 4 * inner);
+        Buffer wide(Dtype::f32, t, k), norm_weight(Dtype::f32, 1, k), norm_bias(Dtype::f32, 1, k), normed(p.act, t, k);
+        Buffer fused(p.act, t, n, n + 5), split(p.act, t, n);
+        wide.random(7, 3), norm_weight.random(8, 0.2f, 1), norm_bias.random(9, 0.5f);
+        for (NormKind kind : {NormKind::rms, NormKind::layer}) {
+          if (kind == NormKind::layer && t > 16) continue;                                        // the split forms' norm has cases of its own
+          const Norm norm{kind, norm_weight.floats(), kind == NormKind::layer ? norm_bias.floats() : nullptr, 1e-5f};
+          p.ops->norm_matmul(fused, wide, normed, norm, own, bias.floats(), Act::none);
+          p.reference->norm_matmul(split, wide, normed, norm, w.matrix, bias.floats(), Act::none);
+          compare("norm_matmul" + name, fused, split, static_cast<double>(k), 6, inner);
+          p.ops->norm_matmul_gate(fused, wide, normed, norm, own_gate, Act::silu);
+          p.reference->norm_matmul_gate(split, wide, normed, norm, gate.matrix, Act::silu);
+          compare("norm_matmul_gate" + name, fused, split, static_cast<double>(k), 12, 4 * inner);
+        }
       }
 }
 
 // An output of whole lines that outgrows the second cache, which tiles write past it.
 inline void large_product(Pair& p) {
   constexpr int64_t t = 1025, k = 40, n = 4096;
-  if (!p.ops->packed_bytes(p.act, n, k)) return;
+  if (p.small || !p.ops->packed_bytes(p.act, n, k)) return;
   Weight w(p.act, n, k, 1);
   std::vector<char> memory, lines(t * n * 2 + 64);
   const Matrix own = packed(p, w.matrix, memory);
@@ -152,6 +159,7 @@ inline void norms(Pair& p) {
     for (int64_t rows : {1, 5, 33})
       for (bool layer : {true, false})
         for (float spread : {1e-3f, 1.f, 1e4f}) {
+          if (p.small && (rows > 5 || spread != 1)) continue;
           Buffer x(Dtype::f32, rows, width), weight(Dtype::f32, 1, width), bias(Dtype::f32, 1, width), got(p.act, rows, width, width + 1), want(p.act, rows, width);
           x.random(1, spread, layer ? 3 * spread : 0);
           weight.random(2, 0.2f, 1);
@@ -168,6 +176,7 @@ inline void qk_norms(Pair& p) {
   for (int64_t width : {4, 40, 72, 384, 1024, 3200})
     for (int64_t rows : {1, 3, 17})
       for (float spread : {1e-4f, 1.f, 1e4f}) {
+        if (p.small && (rows > 3 || spread != 1)) continue;
         Buffer got(p.act, rows, 3 * width, 3 * width + 5), q(Dtype::f32, 1, width), k(Dtype::f32, 1, width);
         got.random(1, spread);
         for (int64_t c = 0; c < width; ++c) got.set(rows - 1, c, 0);                              // a row of zeros stays one
@@ -213,6 +222,7 @@ inline void patches(Pair& p) {
     }
     std::vector<uint8_t> rgb(static_cast<size_t>(bytes));
     for (size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<uint8_t>(i * 7919 >> 3);
+    if (p.small && tokens.size() > 100) continue;
     Weight w(p.act, hidden, 3LL * patch * patch, 1);
     Buffer bias(Dtype::f32, 1, hidden), cls(Dtype::f32, 1, hidden), positions(Dtype::f32, std::max(61, positions_used), hidden);
     bias.random(2), cls.random(3), positions.random(4);
@@ -230,6 +240,7 @@ inline void patches(Pair& p) {
 inline void pixel_shuffles(Pair& p) {
   const struct { int32_t tiles, grid, hidden; } shapes[] = {{1, 2, 128}, {3, 4, 72}, {2, 32, 40}};
   for (auto [tiles, grid, hidden] : shapes) {
+    if (p.small && grid > 4) continue;
     Buffer x(Dtype::f32, static_cast<int64_t>(tiles) * (1 + grid * grid), hidden), weight(Dtype::f32, 1, 4 * hidden), shift(Dtype::f32, 1, 4 * hidden);
     x.random(4), weight.random(5, 0.2f, 1), shift.random(6);
     const Norm n{NormKind::layer, weight.floats(), shift.floats(), 1e-5f};
@@ -258,6 +269,7 @@ inline void dense(Pair& p, const std::vector<int32_t>& queries, const std::vecto
   std::vector<int32_t> q_start, k_start;
   const PictureRows of_queries = rows_of(queries, q_start), of_keys = rows_of(keys, k_start);
   const int64_t width = static_cast<int64_t>(heads) * size, kv_width = static_cast<int64_t>(kv_heads) * size;
+  if (p.small && k_start.back() > 600) return;
   const bool one = queries == keys;
   const auto seed = static_cast<uint32_t>(size + keys[0]);
   Buffer all(p.act, k_start.back(), (one ? width : 0) + 2 * kv_width), apart(p.act, one ? 0 : q_start.back(), width, width + 8);
@@ -278,6 +290,7 @@ inline void dense(Pair& p, const std::vector<int32_t>& queries, const std::vecto
 inline void dense_attention(Pair& p) {
   for (int32_t size : {20, 64, 72, 80, 96, 128})
     for (int32_t tokens : {1, 3, 17, 65, 255, 257, 1025}) {
+      if (p.small && tokens != 17 && tokens != 255) continue;
       if (tokens > 300 && size != 64 && size != 80) continue;                                     // the reference takes its time
       if (tokens > 300)
         dense(p, {tokens}, {tokens}, 1, 1, size);
@@ -307,6 +320,7 @@ inline void paged_attention(Pair& p) {
         for (int32_t window : {0, 40}) {
           if ((b.past[0] > 400 || b.fresh[0] > 400) && (size != 96 || heads != 4)) continue;      // the reference takes its time
           if (heads > 8 && size != 24 && size != 72) continue;
+          if (p.small && (kv > 1 || heads == 1 || (b.past[0] != 62 && b.past[0] != 64))) continue;
           const int32_t page = window ? 24 : 64;                                                  // any multiple of 8
           std::vector<int32_t> seq_start{0}, page_start{0}, pages;
           Step step;
