@@ -1,7 +1,6 @@
 #include "ops/cpu/matvec.h"
 
-#include <algorithm>
-#include <vector>
+#include <type_traits>
 
 #include "ops/cpu/team.h"
 #include "ops/cpu/vec.h"
@@ -9,23 +8,19 @@
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
 
-// One row of W with `count` rows of x at once, so that a weight is widened once for all of them.
-template <int count, class W, class X>
-void dot(float* out, int64_t stride, const W* w, const X* x, int64_t x_stride, int64_t k) {
-  Vec acc[count][2] = {};
+// The sums over whole vectors; returns how many numbers of a row they cover.
+template <int streams, int count, class W, class X>
+int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const X* x, int64_t x_stride, int64_t k) {
   int64_t i = 0;
-  for (; i + 2 * kLanes <= k; i += 2 * kLanes) {
-    const Vec a = load(w + i), b = load(w + i + kLanes);
-    for (int t = 0; t < count; ++t) {
-      acc[t][0] += a * load(x + t * x_stride + i);
-      acc[t][1] += b * load(x + t * x_stride + i + kLanes);
+  for (; i + 2 * kLanes <= k; i += 2 * kLanes)
+    for (int s = 0; s < streams; ++s) {
+      const Vec a = load(w + s * step + i), b = load(w + s * step + i + kLanes);
+      for (int t = 0; t < count; ++t) {
+        acc[s][t][0] += a * load(x + t * x_stride + i);
+        acc[s][t][1] += b * load(x + t * x_stride + i + kLanes);
+      }
     }
-  }
-  for (int t = 0; t < count; ++t) {
-    float rest = sum(acc[t][0] + acc[t][1]);
-    for (int64_t j = i; j < k; ++j) rest += one(w[j]) * one(x[t * x_stride + j]);
-    out[t * stride] = rest;
-  }
+  return i;
 }
 
 #ifdef JVLM_DOT_BF16
@@ -33,60 +28,71 @@ void dot(float* out, int64_t stride, const W* w, const X* x, int64_t x_stride, i
 // Bytes between what is used and what is fetched, measured: bf16 is used as fast as it comes, int8 leaves time.
 constexpr int64_t kAhead = 1024, kAheadNarrow = 4096;
 
-template <int count>
-void dot(float* out, int64_t stride, const uint16_t* w, const uint16_t* x, int64_t x_stride, int64_t k) {
-  Vec acc[count][2] = {};
-  int64_t i = 0;
-  for (; i + 64 <= k; i += 64) {
-    // Rows follow each other: beyond the end of one lies what is read next.
-    _mm_prefetch(reinterpret_cast<const char*>(w + i) + kAhead, _MM_HINT_T1);
-    _mm_prefetch(reinterpret_cast<const char*>(w + i) + kAhead + 64, _MM_HINT_T1);
-    const Pairs a = load_pairs(w + i), b = load_pairs(w + i + 32);
-    for (int t = 0; t < count; ++t) {
-      acc[t][0] = dot_pairs(acc[t][0], a, load_pairs(x + t * x_stride + i));
-      acc[t][1] = dot_pairs(acc[t][1], b, load_pairs(x + t * x_stride + i + 32));
-    }
-  }
-  for (int t = 0; t < count; ++t) {
-    float rest = sum(acc[t][0] + acc[t][1]);
-    for (int64_t j = i; j < k; ++j) rest += one(w[j]) * one(x[t * x_stride + j]);
-    out[t * stride] = rest;
-  }
+struct TwoPairs {
+  Pairs a, b;
+};
+inline TwoPairs load_ahead(const uint16_t* w) {
+  // Rows follow each other: beyond the end of one lies what is read next.
+  _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead, _MM_HINT_T1);
+  _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead + 64, _MM_HINT_T1);
+  return {load_pairs(w), load_pairs(w + 32)};
+}
+inline TwoPairs load_ahead(const int8_t* w) {
+  _mm_prefetch(reinterpret_cast<const char*>(w) + kAheadNarrow, _MM_HINT_T1);
+  return {upper_halves(load(w), load(w + 16)), upper_halves(load(w + 32), load(w + 48))};   // int8 is exact in bf16
 }
 
-// int8 is exact in bf16.
-template <int count>
-void dot(float* out, int64_t stride, const int8_t* w, const uint16_t* x, int64_t x_stride, int64_t k) {
-  Vec acc[count][2] = {};
+template <int streams, int count, class W>
+  requires(!std::is_same_v<W, float>)
+int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const uint16_t* x, int64_t x_stride, int64_t k) {
   int64_t i = 0;
   for (; i + 64 <= k; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(w + i) + kAheadNarrow, _MM_HINT_T1);
-    const Pairs a = to_pairs(load(w + i), load(w + i + 16)), b = to_pairs(load(w + i + 32), load(w + i + 48));
+    TwoPairs weights[streams];
+    for (int s = 0; s < streams; ++s) weights[s] = load_ahead(w + s * step + i);
     for (int t = 0; t < count; ++t) {
-      acc[t][0] = dot_pairs(acc[t][0], a, load_pairs(x + t * x_stride + i));
-      acc[t][1] = dot_pairs(acc[t][1], b, load_pairs(x + t * x_stride + i + 32));
+      const Pairs a = load_pairs(x + t * x_stride + i), b = load_pairs(x + t * x_stride + i + 32);
+      for (int s = 0; s < streams; ++s) {
+        acc[s][t][0] = dot_pairs(acc[s][t][0], weights[s].a, a);
+        acc[s][t][1] = dot_pairs(acc[s][t][1], weights[s].b, b);
+      }
     }
   }
-  for (int t = 0; t < count; ++t) {
-    float rest = sum(acc[t][0] + acc[t][1]);
-    for (int64_t j = i; j < k; ++j) rest += one(w[j]) * one(x[t * x_stride + j]);
-    out[t * stride] = rest;
-  }
+  return i;
 }
 
 #endif
 
+// `streams` rows of W, `step` numbers apart, with `count` rows of x at once: a weight is widened once for all rows of x, and what is loaded of x serves
+// all streams.
+template <int streams, int count, class W, class X>
+void dot(float* out, int64_t out_step, int64_t stride, const W* w, int64_t step, const X* x, int64_t x_stride, int64_t k) {
+  Vec acc[streams][count][2] = {};
+  const int64_t whole = sums(acc, w, step, x, x_stride, k);
+  for (int s = 0; s < streams; ++s)
+    for (int t = 0; t < count; ++t) {
+      float rest = sum(acc[s][t][0] + acc[s][t][1]);
+      for (int64_t j = whole; j < k; ++j) rest += one(w[s * step + j]) * one(x[t * x_stride + j]);
+      out[t * stride + s * out_step] = rest;
+    }
+}
+
+template <int streams, class W, class X>
+void rows_of(float* out, int64_t out_step, int64_t stride, const W* w, int64_t step, const X* x, int64_t x_stride, int64_t rows, int64_t k) {
+  int64_t t = 0;
+  for (; t + 4 <= rows; t += 4) dot<streams, 4>(out + t * stride, out_step, stride, w, step, x + t * x_stride, x_stride, k);
+  out += t * stride, x += t * x_stride;
+  if (rows - t == 3) dot<streams, 3>(out, out_step, stride, w, step, x, x_stride, k);
+  if (rows - t == 2) dot<streams, 2>(out, out_step, stride, w, step, x, x_stride, k);
+  if (rows - t == 1) dot<streams, 1>(out, out_step, stride, w, step, x, x_stride, k);
+}
+
 template <class W, class X>
 void product(float* out, int64_t stride, const W* w, const X* x, int64_t x_stride, int64_t rows, int64_t n, int64_t k) {
-  parallel_parts(n, 1, [&](int64_t r) {
-    const W* row = w + r * k;
-    int64_t t = 0;
-    for (; t + 4 <= rows; t += 4) dot<4>(out + t * stride + r, stride, row, x + t * x_stride, x_stride, k);
-    const X* rest = x + t * x_stride;
-    float* to = out + t * stride + r;
-    if (rows - t == 3) dot<3>(to, stride, row, rest, x_stride, k);
-    if (rows - t == 2) dot<2>(to, stride, row, rest, x_stride, k);
-    if (rows - t == 1) dot<1>(to, stride, row, rest, x_stride, k);
+  // A thread's rows are read as two streams, each in the order of memory.
+  parallel_pieces(n, (n + team_size() - 1) / team_size(), [&](int64_t first, int64_t last) {
+    const int64_t half = (last - first) / 2;
+    for (int64_t r = first; r < first + half; ++r) rows_of<2>(out + r, half, stride, w + r * k, half * k, x, x_stride, rows, k);
+    if ((last - first) % 2) rows_of<1>(out + last - 1, 0, stride, w + (last - 1) * k, 0, x, x_stride, rows, k);
   });
 }
 
