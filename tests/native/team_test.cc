@@ -36,6 +36,7 @@ int loops(int rounds) {
           seen[static_cast<size_t>(i)] = 0;
         }
         wrong += !good;
+        if (count % 2) rest_team();
       }
   return wrong;
 }

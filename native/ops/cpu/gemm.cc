@@ -8,6 +8,8 @@
 
 #ifdef JVLM_ONEDNN
 #include <oneapi/dnnl/dnnl.hpp>
+
+#include "ops/cpu/team.h"
 #endif
 
 namespace jvlm::cpu {
@@ -113,6 +115,7 @@ class OneDnnGemm : public Gemm {
     if (end.layer_scale) args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(post++) | DNNL_ARG_SRC_1, at(m.row, end.layer_scale)});
     if (end.add) ++post;
     if (end.times.data) args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(post) | DNNL_ARG_SRC_1, at(m.times, end.times.data)});
+    rest_team();
     m.primitive.execute(stream_, args);
     stream_.wait();
   }

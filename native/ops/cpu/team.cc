@@ -19,6 +19,11 @@ void pause() {
 #endif
 }
 
+uint32_t asleep(const std::atomic<uint32_t>& value, uint32_t from) {
+  value.wait(from, std::memory_order_acquire);
+  return value.load(std::memory_order_acquire);
+}
+
 // Returns the value once it is another one.
 uint32_t changed(const std::atomic<uint32_t>& value, uint32_t from) {
   for (const auto end = std::chrono::steady_clock::now() + kAwake;;) {
@@ -27,10 +32,8 @@ uint32_t changed(const std::atomic<uint32_t>& value, uint32_t from) {
       if (now != from) return now;
       pause();
     }
-    if (std::chrono::steady_clock::now() > end) break;
+    if (std::chrono::steady_clock::now() > end) return asleep(value, from);
   }
-  value.wait(from, std::memory_order_acquire);
-  return value.load(std::memory_order_acquire);
 }
 
 thread_local int member = 0;
@@ -41,6 +44,7 @@ class Team {
   explicit Team(int size) : size_(std::min(size, kMost)) {}
   ~Team() {
     start_turn(kMost, nullptr);
+    turn_.notify_all();
     for (std::thread& t : threads_) t.join();
   }
   Team(const Team&) = delete;
@@ -60,8 +64,14 @@ class Team {
     const int members = static_cast<int>(std::min<int64_t>(pieces, size_));
     busy_.store(static_cast<uint32_t>(members - 1), std::memory_order_relaxed);
     start_turn(members, body);
+    turn_.notify_all();
     share();
     for (uint32_t left = busy_.load(std::memory_order_acquire); left; left = changed(busy_, left)) {}
+  }
+
+  // A turn of nobody, of which those who sleep are not told.
+  void rest() {
+    if (!threads_.empty() && !inside) start_turn(0, nullptr);
   }
 
  private:
@@ -72,7 +82,6 @@ class Team {
     body_ = body;
     const uint32_t turn = turn_.load(std::memory_order_relaxed);
     turn_.store(((turn >> 8) + 1) << 8 | static_cast<uint32_t>(members), std::memory_order_release);
-    turn_.notify_all();
   }
 
   void share() {
@@ -84,7 +93,7 @@ class Team {
   void work(int own) {
     member = own;
     for (uint32_t turn = 0;;) {
-      turn = changed(turn_, turn);
+      turn = turn & 255 || !turn ? changed(turn_, turn) : asleep(turn_, turn);
       if (own >= static_cast<int>(turn & 255)) continue;
       if (!body_) return;
       share();
@@ -111,5 +120,6 @@ Team& team() {
 int team_size() { return inside ? 1 : team().size(); }
 int team_member() { return member; }
 void run_team(int64_t count, int64_t piece, void (*body)(void*, int64_t, int64_t), void* data) { team().run(count, piece, body, data); }
+void rest_team() { team().rest(); }
 
 }  // namespace jvlm::cpu

@@ -18,6 +18,9 @@ int team_member();
 // a body it is a plain loop. Bodies do not throw.
 void run_team(int64_t count, int64_t piece, void (*body)(void*, int64_t, int64_t), void* data);
 
+// Whoever waits awake for the next loop goes to sleep: other threads are about to compute.
+void rest_team();
+
 template <class Body>
 void parallel_pieces(int64_t count, int64_t piece, Body&& body) {
   run_team(count, piece, [](void* data, int64_t first, int64_t last) { (*static_cast<std::remove_reference_t<Body>*>(data))(first, last); }, &body);
