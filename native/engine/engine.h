@@ -55,7 +55,8 @@ class EngineState {
     int32_t* ids = nullptr;            // device
     std::vector<int32_t> host_ids;
     std::exception_ptr failure;
-    bool done = false;
+    bool queued = false;               // or failed
+    bool under_way = false;            // host_ids come with finish_download
   };
 
   void work();
@@ -63,6 +64,7 @@ class EngineState {
   void run(std::function<void()> job);  // queues and waits
   void see(const std::vector<Picture>& pictures, int64_t first_row);   // whose bytes are in tiles_
   void step(Slot& slot, const Slot* before);
+  void finish(Slot& slot);
   void warm();
   template <class T>
   T* upload(const std::vector<T>& host);
