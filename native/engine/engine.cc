@@ -116,6 +116,8 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       void* frequencies = workspace.take(Decoder::frequency_bytes(spec_.decoder, limits_.sequences));
       const int64_t index = index_bytes(limits_);
       indices_ = Arena(workspace.take(index), aligned(index));
+      index_memory_.resize(static_cast<size_t>(aligned(index)));
+      host_indices_ = Arena(index_memory_.data(), aligned(index));
       const int64_t rest = plan.workspace - workspace.mark();
       workspace_ = Arena(workspace.take(rest / 64 * 64), rest);
 
@@ -250,31 +252,32 @@ void EngineState::submit(const std::function<void(Batch&)>& assign) {
 }
 
 template <class T>
-T* EngineState::upload(const std::vector<T>& host) {
+T* EngineState::place(const std::vector<T>& host) {
   const auto bytes = static_cast<int64_t>(host.size() * sizeof(T));
-  auto* device = static_cast<T*>(indices_.take(bytes));
-  if (bytes) ops_->upload(device, host.data(), bytes);
-  return device;
+  std::copy(host.begin(), host.end(), static_cast<T*>(host_indices_.take(bytes)));
+  return static_cast<T*>(indices_.take(bytes));
 }
 
 void EngineState::step(Slot& slot, const Slot* before) {
   const Batch& b = slot.batch;
   const Range range(*ops_, "step");
   workspace_.rewind(0);
-  indices_.rewind(0);
+  indices_.rewind(0), host_indices_.rewind(0);
+  void* const first = indices_.take(0);
   StepInput in;
-  in.token = upload(b.token);
-  in.vision_row = upload(b.vision_row);
+  in.token = place(b.token);
+  in.vision_row = place(b.vision_row);
   in.last_ids = before ? before->ids : nullptr;
-  in.logits_row = upload(b.logits_row);
+  in.logits_row = place(b.logits_row);
   in.logits_rows = static_cast<int32_t>(b.logits_row.size());
-  const SampleRow* sample = upload(b.sample);
+  const SampleRow* sample = place(b.sample);
   Step& s = in.step;
   s.tokens = b.tokens(), s.sequences = b.sequences();
-  s.seq_start = upload(b.seq_start);
-  s.past = upload(b.past);
-  s.page_start = upload(b.page_start);
-  s.page = upload(b.page);
+  s.seq_start = place(b.seq_start);
+  s.past = place(b.past);
+  s.page_start = place(b.page_start);
+  s.page = place(b.page);
+  ops_->upload(first, index_memory_.data(), indices_.mark());          // all in one: on a card each copy has a start of its own
   for (int32_t i = 0; i < s.sequences; ++i) {
     const int32_t fresh = b.seq_start[static_cast<size_t>(i) + 1] - b.seq_start[static_cast<size_t>(i)];
     s.max_new = std::max(s.max_new, fresh);

@@ -67,7 +67,7 @@ class EngineState {
   void finish(Slot& slot);
   void warm();
   template <class T>
-  T* upload(const std::vector<T>& host);
+  T* place(const std::vector<T>& host);    // where it will lie on the device, once the step's indices are uploaded
 
   Spec spec_;
   Limits limits_;
@@ -79,7 +79,8 @@ class EngineState {
   std::unique_ptr<Decoder> decoder_;
   std::vector<KvCache> cache_;
   Tensor vision_;
-  Arena workspace_, indices_;
+  Arena workspace_, indices_, host_indices_;
+  std::vector<char> index_memory_;     // of host_indices_: the same pieces in the same places
   uint8_t* tiles_ = nullptr;
   int32_t* counts_ = nullptr;          // (sequences, vocabulary), as bias_; null where the backend does not sample
   float* bias_ = nullptr;

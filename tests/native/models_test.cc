@@ -387,10 +387,11 @@ std::vector<std::vector<int32_t>> chosen(Engine* engine, const Limits& limits, i
   submit_step(0);
   for (int32_t step = 1; step < kSteps; ++step) {
     if (!ahead) collect_step();
-    const size_t launched = count ? count("cudaGraphLaunch") : 0;
+    const size_t launched = count ? count("cudaGraphLaunch") : 0, copied = count ? count("cudaMemcpyAsync") : 0;
     submit_step(step);
     float none;
     trace(engine, "none", &none, 0);                       // until the step has been queued
+    if (count) expect("step " + std::to_string(step) + " copies indices, two biases, ids", count("cudaMemcpyAsync") == copied + 4);
     if (!ahead) continue;
     if (count) expect("step " + std::to_string(step) + " is queued behind one in flight", count("cudaGraphLaunch") == launched + 1);
     const bool all_done = step % 3 == 2;                   // both, before the first is collected
