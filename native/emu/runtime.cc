@@ -527,8 +527,10 @@ size_t live_objects() {
 
 }  // namespace jvlm::emu
 
-// For tests that open libjvlm_emu: how often a call was made; "kernels": how many different ones were launched.
+// For tests that open libjvlm_emu: how often a call was made; "kernels": how many different ones were launched; "queued": pieces of work
+// not yet done.
 extern "C" __attribute__((visibility("default"))) size_t jvlm_emu_count(const char* call) {
   std::lock_guard lock(mutex);
-  return std::string(call) == "kernels" ? kernels.size() : calls[call];
+  const std::string what = call;
+  return what == "kernels" ? kernels.size() : what == "queued" ? jvlm::emu::queued() : calls[what];
 }

@@ -67,6 +67,7 @@ Scratch scratch_of(const Spec& spec, const Limits& l) {
   s.max_head_size = std::max({v.head_size, c.head_size, d.head_size});
   s.max_patch_inputs = 3LL * v.patch * v.patch;
   s.max_vocabulary = d.vocabulary;
+  s.max_downloads = kSlots;
   return s;
 }
 
@@ -115,6 +116,8 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
       void* frequencies = workspace.take(Decoder::frequency_bytes(spec_.decoder, limits_.sequences));
       const int64_t index = index_bytes(limits_);
       indices_ = Arena(workspace.take(index), aligned(index));
+      index_memory_.resize(static_cast<size_t>(aligned(index)));
+      host_indices_ = Arena(index_memory_.data(), aligned(index));
       const int64_t rest = plan.workspace - workspace.mark();
       workspace_ = Arena(workspace.take(rest / 64 * 64), rest);
 
@@ -231,7 +234,7 @@ void EngineState::submit(const std::function<void(Batch&)>& assign) {
   assign(slot.batch);
   if (!slot.batch.sample.empty() && !ops_->samples()) throw request_error("This device takes the likeliest token only");
   slot.batch.check(spec_, limits_, before ? static_cast<int32_t>(before->batch.logits_row.size()) : 0);
-  slot.done = false;
+  slot.queued = slot.under_way = false;
   slot.failure = nullptr;
   ++submitted_;
   queue([this, &slot, before] {
@@ -243,37 +246,38 @@ void EngineState::submit(const std::function<void(Batch&)>& assign) {
     }
     std::lock_guard lock(mutex_);
     slot.failure = caught;
-    slot.done = true;
+    slot.queued = true;
     changed_.notify_all();
   });
 }
 
 template <class T>
-T* EngineState::upload(const std::vector<T>& host) {
+T* EngineState::place(const std::vector<T>& host) {
   const auto bytes = static_cast<int64_t>(host.size() * sizeof(T));
-  auto* device = static_cast<T*>(indices_.take(bytes));
-  if (bytes) ops_->upload(device, host.data(), bytes);
-  return device;
+  std::copy(host.begin(), host.end(), static_cast<T*>(host_indices_.take(bytes)));
+  return static_cast<T*>(indices_.take(bytes));
 }
 
 void EngineState::step(Slot& slot, const Slot* before) {
   const Batch& b = slot.batch;
   const Range range(*ops_, "step");
   workspace_.rewind(0);
-  indices_.rewind(0);
+  indices_.rewind(0), host_indices_.rewind(0);
+  void* const first = indices_.take(0);
   StepInput in;
-  in.token = upload(b.token);
-  in.vision_row = upload(b.vision_row);
+  in.token = place(b.token);
+  in.vision_row = place(b.vision_row);
   in.last_ids = before ? before->ids : nullptr;
-  in.logits_row = upload(b.logits_row);
+  in.logits_row = place(b.logits_row);
   in.logits_rows = static_cast<int32_t>(b.logits_row.size());
-  const SampleRow* sample = upload(b.sample);
+  const SampleRow* sample = place(b.sample);
   Step& s = in.step;
   s.tokens = b.tokens(), s.sequences = b.sequences();
-  s.seq_start = upload(b.seq_start);
-  s.past = upload(b.past);
-  s.page_start = upload(b.page_start);
-  s.page = upload(b.page);
+  s.seq_start = place(b.seq_start);
+  s.past = place(b.past);
+  s.page_start = place(b.page_start);
+  s.page = place(b.page);
+  ops_->upload(first, index_memory_.data(), indices_.mark());          // all in one: on a card each copy has a start of its own
   for (int32_t i = 0; i < s.sequences; ++i) {
     const int32_t fresh = b.seq_start[static_cast<size_t>(i) + 1] - b.seq_start[static_cast<size_t>(i)];
     s.max_new = std::max(s.max_new, fresh);
@@ -286,6 +290,7 @@ void EngineState::step(Slot& slot, const Slot* before) {
     bias += spec_.decoder.vocabulary;
   }
   Tensor logits = slot.logits.slice(0, in.logits_rows);
+  const auto slot_index = static_cast<uint64_t>(&slot - slots_);
   auto forward = [&] {
     decoder_->forward(*ops_, workspace_, logits, in, cache_, vision_, taps_);
     if (!b.sample.empty())
@@ -296,12 +301,17 @@ void EngineState::step(Slot& slot, const Slot* before) {
   if (ops_->replays() && s.max_new == 1 && in.logits_rows == s.sequences && !trace_.on()) {
     // One token a sequence: where everything lies depends on the number of sequences, the slots and whether there are samples alone, as long
     // as the pages come last above.
-    const auto slot_index = static_cast<uint64_t>(&slot - slots_), before_index = before ? static_cast<uint64_t>(before - slots_) : kSlots;
+    const auto before_index = before ? static_cast<uint64_t>(before - slots_) : kSlots;
     ops_->replay(static_cast<uint64_t>(s.sequences) << 8 | slot_index << 4 | before_index << 1 | !b.sample.empty(), forward);
   } else {
     forward();
   }
-  if (in.logits_rows) ops_->download(slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
+  if (in.logits_rows)
+    slot.under_way = ops_->download_later(static_cast<int32_t>(slot_index), slot.host_ids.data(), slot.ids, 4LL * in.logits_rows);
+}
+
+void EngineState::finish(Slot& slot) {
+  if (slot.under_way) ops_->finish_download(static_cast<int32_t>(&slot - slots_));
 }
 
 // Runs what requests will run, on pictures and pages of zeros: so many pictures and tokens, half as many and so on, for kernels and algorithms go by
@@ -323,6 +333,7 @@ void EngineState::warm() {
     for (int32_t r = 0; r < rows; ++r) b.logits_row.push_back((r + 1) * tokens - 1);
     slots_[slot].batch = std::move(b);
     step(slots_[slot], &slots_[(slot + kSlots - 1) % kSlots]);
+    finish(slots_[slot]);
   };
   for (int32_t n = std::min({limits_.step_tokens, limits_.context, limits_.pages * limits_.page_tokens}); n > 1; n /= 2) run_step(1, n, 1, 0);
   for (int32_t n = std::min(limits_.sequences, limits_.pages); n; --n) {
@@ -337,11 +348,13 @@ void EngineState::warm() {
 
 void EngineState::collect(int32_t* ids) {
   if (collected_ == submitted_) throw request_error("No step is in flight");
-  Slot& slot = slots_[collected_ % kSlots];
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return slot.done; });
-  ++collected_;
+  Slot& slot = slots_[collected_++ % kSlots];
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return slot.queued; });
+  }
   if (slot.failure) std::rethrow_exception(slot.failure);
+  if (slot.under_way) run([&] { finish(slot); });           // after the step submitted behind it, if any, has been queued
   std::copy_n(slot.host_ids.begin(), slot.batch.logits_row.size(), ids);
 }
 

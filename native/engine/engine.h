@@ -55,7 +55,8 @@ class EngineState {
     int32_t* ids = nullptr;            // device
     std::vector<int32_t> host_ids;
     std::exception_ptr failure;
-    bool done = false;
+    bool queued = false;               // or failed
+    bool under_way = false;            // host_ids come with finish_download
   };
 
   void work();
@@ -63,9 +64,10 @@ class EngineState {
   void run(std::function<void()> job);  // queues and waits
   void see(const std::vector<Picture>& pictures, int64_t first_row);   // whose bytes are in tiles_
   void step(Slot& slot, const Slot* before);
+  void finish(Slot& slot);
   void warm();
   template <class T>
-  T* upload(const std::vector<T>& host);
+  T* place(const std::vector<T>& host);    // where it will lie on the device, once the step's indices are uploaded
 
   Spec spec_;
   Limits limits_;
@@ -77,7 +79,8 @@ class EngineState {
   std::unique_ptr<Decoder> decoder_;
   std::vector<KvCache> cache_;
   Tensor vision_;
-  Arena workspace_, indices_;
+  Arena workspace_, indices_, host_indices_;
+  std::vector<char> index_memory_;     // of host_indices_: the same pieces in the same places
   uint8_t* tiles_ = nullptr;
   int32_t* counts_ = nullptr;          // (sequences, vocabulary), as bias_; null where the backend does not sample
   float* bias_ = nullptr;

@@ -86,6 +86,7 @@ struct Scratch {
   int64_t max_heads = 0, max_head_size = 0;
   int64_t max_patch_inputs = 0;                           // columns of a patch
   int64_t max_vocabulary = 0;                             // columns of sampled logits, max_sequences rows
+  int64_t max_downloads = 0;                              // begun by download_later and not finished
 };
 
 class Ops {
@@ -96,6 +97,13 @@ class Ops {
   virtual void* allocate(int64_t bytes) = 0;              // zeroed, 64-byte aligned; freed with the backend
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;   // waits for the work queued before
+  // A download of at most 4 * max_sequences bytes that waits for nothing where operations are queued: true if `host` holds it only after
+  // finish_download(index), which waits for it and for nothing queued behind it. index: below max_downloads.
+  virtual bool download_later(int32_t index, void* host, const void* device, int64_t bytes) {
+    download(host, device, bytes);
+    return false;
+  }
+  virtual void finish_download(int32_t index) {}
   virtual void reserve(const Scratch& scratch) = 0;       // once, before the first operation
   // Weights of products may lie in an order of the backend's own: the bytes that such a matrix takes (0: this backend wants rows), and how
   // rows first ... first + rows of it come into zeroed memory, from row-major host memory of the same type.

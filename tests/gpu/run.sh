@@ -122,6 +122,7 @@ part_models() {
     [[ ! $dry ]] || families=(h2ovl-2b internvl-chat-v1-5) # the rest are ctest's models_emu_*
     "$build/tests/models_test" "$device" tests/gpu/models "${families[@]}" || status=1
     "$build/tests/models_test" "$device" tests/gpu/models deterministic h2ovl-2b || status=1
+    "$build/tests/models_test" "$device" tests/gpu/models ahead h2ovl-2b || status=1
     return $status
 }
 

@@ -4,6 +4,8 @@
 //   models_test DEVICE FOLDER FAMILY...      FOLDER: tests/gpu/models, whose README.md says what its files hold
 //   models_test DEVICE FOLDER deterministic FAMILY...      the same cases in deterministic mode, in bf16 and int8: alone, and among three other sequences
 //                                                          in other chunks, every logit is the same to the last bit
+//   models_test DEVICE FOLDER ahead FAMILY...              two steps in flight choose what steps collected one by one do; on the emulation,
+//                                                          the second is queued while the first is, and waits for nobody
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -11,14 +13,17 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "base/os.h"
 #include "engine/limits.h"
 #include "include/jvlm.h"
 #include "model/spec.h"
+#include "ops/ops.h"
 
 using namespace jvlm;
 namespace fs = std::filesystem;
@@ -341,6 +346,76 @@ void deterministic(const char* device, const std::string& spec_text, const std::
     }
 }
 
+// ---- two steps in flight ----------------------------------------------------------------------------------------------------------------
+constexpr int32_t kSteps = 40;
+
+void expect(const std::string& what, bool good) {
+  ++cases;
+  if (!good) ++failures, std::printf("FAIL %s\n", what.c_str());
+}
+
+using Count = size_t (*)(const char*);                     // jvlm_emu_count
+
+// What was sampled, row by row, in kSteps steps of two sequences, whose order changes in every third, with other bans each. Step 0: prompts.
+std::vector<std::vector<int32_t>> chosen(Engine* engine, const Limits& limits, int32_t vocabulary, bool ahead, Count count) {
+  auto row_of = [](int32_t step, int32_t sequence) { return sequence ^ (step % 3 == 0); };
+  const int32_t prompt[] = {5, 70}, each = limits.pages / 2;
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<float> bias(2 * static_cast<size_t>(vocabulary));
+  auto submit_step = [&](int32_t step) {
+    std::vector<int32_t> token, start{0}, past, length, page, page_start{0}, last;
+    std::vector<SampleRow> sample(2);
+    for (int32_t row = 0; row < 2; ++row) {
+      const int32_t s = row_of(step, row), n = step ? 1 : prompt[s];
+      for (int32_t i = 0; i < n; ++i) {
+        const int32_t before = step ? row_of(step - 1, s) : 0;
+        token.push_back(!step ? (s + 3) * i % vocabulary : ahead ? -1 - before : ids.back()[static_cast<size_t>(before)]);
+      }
+      past.push_back(step ? prompt[s] + step - 1 : 0), length.push_back(past.back() + n);
+      for (int32_t p = 0; p * limits.page_tokens < length.back(); ++p) page.push_back(s * each + p);
+      start.push_back(static_cast<int32_t>(token.size())), last.push_back(start.back() - 1);
+      page_start.push_back(static_cast<int32_t>(page.size()));
+      SampleRow& r = sample[static_cast<size_t>(row)];
+      r.temperature = 1, r.slot = r.bias = s, r.index = step, r.seed_low = static_cast<uint32_t>(s);
+    }
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] = (static_cast<int32_t>(i) + step) % 5 ? 0 : -INFINITY;
+    const std::vector<int32_t> row(token.size(), -1), slots{0, 1};
+    submit(engine, start.back(), token.data(), row.data(), 2, start.data(), past.data(), length.data(), page_start.data(), page.data(), 2,
+           last.data(), sample.data(), 2, slots.data(), bias.data());
+  };
+  auto collect_step = [&] { collect(engine, ids.emplace_back(2).data()); };
+  submit_step(0);
+  for (int32_t step = 1; step < kSteps; ++step) {
+    if (!ahead) collect_step();
+    const size_t launched = count ? count("cudaGraphLaunch") : 0, copied = count ? count("cudaMemcpyAsync") : 0;
+    submit_step(step);
+    float none;
+    trace(engine, "none", &none, 0);                       // until the step has been queued
+    if (count) expect("step " + std::to_string(step) + " copies indices, two biases, ids", count("cudaMemcpyAsync") == copied + 4);
+    if (!ahead) continue;
+    if (count) expect("step " + std::to_string(step) + " is queued behind one in flight", count("cudaGraphLaunch") == launched + 1);
+    const bool all_done = step % 3 == 2;                   // both, before the first is collected
+    if (all_done) logits(engine);
+    collect_step();
+    if (count) expect("step " + std::to_string(step) + " is not waited for with the one before", (count("queued") == 0) == all_done);
+  }
+  collect_step();
+  return ids;
+}
+
+void ahead(const char* device, const std::string& spec_text, const std::string& manifest, const Limits& l) {
+  const Spec spec = parse_spec(spec_text);
+  const std::string text = "precision bf16\npages 4\npage_tokens 64\nsequences 2\nstep_tokens 128\nvision_rows " +
+                           std::to_string(l.vision_rows) + "\nencode_tiles 1\ncontext 128\ndeterministic 0\n";
+  Engine* engine = open(device, spec_text.c_str(), manifest.c_str(), text.c_str(), nullptr);
+  const bool emulated = std::strcmp(device, "emu") == 0;
+  const Count count = emulated ? reinterpret_cast<Count>(os::library_symbol("libjvlm_emu.so", "jvlm_emu_count", "JVLM_BACKENDS")) : nullptr;
+  const auto one_by_one = chosen(engine, parse_limits(text), spec.decoder.vocabulary, false, count);
+  expect("ids tell steps apart", std::set(one_by_one.begin(), one_by_one.end()).size() == kSteps);
+  expect("ids of steps that run ahead", chosen(engine, parse_limits(text), spec.decoder.vocabulary, true, count) == one_by_one);
+  close(engine);
+}
+
 }  // namespace
 
 int main(int count, char** argument) {
@@ -355,13 +430,17 @@ int main(int count, char** argument) {
   std::string made = (fs::temp_directory_path() / "jvlm-models-XXXXXX").string();
   if (!mkdtemp(made.data())) return 1;
   try {
-    const bool alone = std::strcmp(argument[3], "deterministic") == 0;
-    for (int i = 3 + alone; i < count; ++i) {
+    const std::string mode = argument[3];
+    for (int i = 3 + (mode == "deterministic" || mode == "ahead"); i < count; ++i) {
       const fs::path family = folder / argument[i];
       make_weights(family, made);
       const std::string spec = text_of(family / "spec.txt"), limits = text_of(family / "limits.txt");
-      if (alone) {
+      if (mode == "deterministic") {
         deterministic(argument[1], spec, manifest_in(family, made), parse_limits(limits), read_cases(folder, family));
+        continue;
+      }
+      if (mode == "ahead") {
+        ahead(argument[1], spec, manifest_in(family, made), parse_limits(limits));
         continue;
       }
       Engine* engine = open(argument[1], spec.c_str(), manifest_in(family, made).c_str(), limits.c_str(), nullptr);

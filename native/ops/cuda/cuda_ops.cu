@@ -40,6 +40,7 @@ class CudaOps : public Ops {
   ~CudaOps() override {
     for (void* block : blocks_) release(block);
     release_pinned(staging_);
+    if (landing_) release_pinned(landing_);
   }
 
   // ---- memory -------------------------------------------------------------------------------------------------------------------
@@ -69,6 +70,19 @@ class CudaOps : public Ops {
     }
   }
 
+  bool download_later(int32_t index, void* host, const void* device, int64_t bytes) override {
+    Download& d = downloads_[static_cast<size_t>(index)];
+    d.host = host, d.bytes = bytes;
+    cuda::download(stream_, landing_ + index * landing_bytes_, device, bytes);
+    d.landed.record(stream_);
+    return true;
+  }
+  void finish_download(int32_t index) override {
+    const Download& d = downloads_[static_cast<size_t>(index)];
+    d.landed.wait();
+    std::memcpy(d.host, landing_ + index * landing_bytes_, static_cast<size_t>(d.bytes));
+  }
+
   int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const override {
     return dtype == Dtype::f32 ? 0 : n * weight_stride(k) * size_of(dtype);
   }
@@ -91,6 +105,9 @@ class CudaOps : public Ops {
     decode_ = allocate(decode_bytes(s));
     sample_ = allocate(sample_bytes(s));
     if (workspace_bytes()) workspace_ = allocate(workspace_bytes());
+    landing_bytes_ = 4 * s.max_sequences;
+    downloads_ = std::vector<Download>(static_cast<size_t>(s.max_downloads));
+    landing_ = static_cast<char*>(allocate_pinned(landing_bytes_ * s.max_downloads));
   }
 
   int64_t available_bytes() const override { return free_memory(); }
@@ -194,6 +211,12 @@ class CudaOps : public Ops {
   void end_range() override { cuda::end_range(); }
 
  private:
+  struct Download {
+    Event landed;
+    void* host = nullptr;
+    int64_t bytes = 0;
+  };
+
   // In deterministic mode one kernel does all products and one all causal attention, which goes through a row's keys by themselves: how many rows there
   // are, whether they are a prompt's or an answer's, and where a prompt was cut is nothing to them.
   bool decodes(const Step& step) const { return step.max_new == 1 && !queue_.deterministic; }
@@ -248,6 +271,9 @@ class CudaOps : public Ops {
   int half_ = 0;
   int64_t used_ = 0;
   bool filled_ = false;                                   // both halves have been used
+  std::vector<Download> downloads_;
+  char* landing_ = nullptr;                               // pinned, a part of landing_bytes_ for each of downloads_
+  int64_t landing_bytes_ = 0;
   std::optional<CublasLt> cublaslt_;
   void *patches_ = nullptr, *decode_ = nullptr, *sample_ = nullptr, *workspace_ = nullptr;
 };

@@ -126,7 +126,7 @@ class EngineFaultsTest {
     @Tag("full")
     @Test
     void f65_afterAnErrorThatACardDoesNotRecoverFromAllThatWaitAreTold() throws Exception {
-        assertGivenUp(child("cudaStreamQuery:700:2"), "cudaErrorIllegalAddress");
+        assertGivenUp(child("cudaEventQuery:700:2"), "cudaErrorIllegalAddress");
     }
 
     @Tag("full")
