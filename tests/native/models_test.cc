@@ -382,6 +382,8 @@ std::vector<std::vector<int32_t>> chosen(Engine* engine, const Limits& limits, i
     const std::vector<int32_t> row(token.size(), -1), slots{0, 1};
     submit(engine, start.back(), token.data(), row.data(), 2, start.data(), past.data(), length.data(), page_start.data(), page.data(), 2,
            last.data(), sample.data(), 2, slots.data(), bias.data());
+    float none;
+    trace(engine, "none", &none, 0);                       // until the step has been queued
   };
   auto collect_step = [&] { collect(engine, ids.emplace_back(2).data()); };
   submit_step(0);
@@ -389,8 +391,6 @@ std::vector<std::vector<int32_t>> chosen(Engine* engine, const Limits& limits, i
     if (!ahead) collect_step();
     const size_t launched = count ? count("cudaGraphLaunch") : 0, copied = count ? count("cudaMemcpyAsync") : 0;
     submit_step(step);
-    float none;
-    trace(engine, "none", &none, 0);                       // until the step has been queued
     if (count) expect("step " + std::to_string(step) + " copies indices, two biases, ids", count("cudaMemcpyAsync") == copied + 4);
     if (!ahead) continue;
     if (count) expect("step " + std::to_string(step) + " is queued behind one in flight", count("cudaGraphLaunch") == launched + 1);
