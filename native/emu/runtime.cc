@@ -149,8 +149,8 @@ void throw_unthrown() {
 }
 
 void advance_all() {
-  if (hanging) throw jvlm::emu::Fault("emu: this call waits for a kernel that never ends");
   for (const auto& s : std::set(streams())) advance(*s, s->queued);
+  if (hanging) throw jvlm::emu::Fault("emu: this call waits for a kernel that never ends");
   throw_unthrown();
   jvlm::emu::check_margins();
 }

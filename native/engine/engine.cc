@@ -153,6 +153,14 @@ EngineState::EngineState(const std::string& device, const std::string& spec_text
 }
 
 EngineState::~EngineState() {
+  // What is in flight ends first, within the deadline: giving memory back would wait for it without one.
+  std::vector<int32_t> ids(static_cast<size_t>(limits_.sequences));
+  while (collected_ < submitted_) {
+    try {
+      collect(ids.data());
+    } catch (...) {                                       // nobody waits for this step any more
+    }
+  }
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

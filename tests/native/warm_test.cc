@@ -1,7 +1,8 @@
 // After open a request meets nothing that happens once: no allocation on any device, and where the device runs everything at open (JVLM_EMU_WARM) no kernel
 // that was not launched before and no recording. Without it both are met, so that this test can fail.
 //
-//   warm_test SHAPE      a folder of tests/gpu/shapes, whose tiles are made small
+//   warm_test SHAPE           a folder of tests/gpu/shapes, whose tiles are made small
+//   warm_test SHAPE hung      closes an engine while a kernel of a step that nobody has collected never ends (JVLM_EMU_FAIL): within the deadline
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -27,8 +28,8 @@ std::string read(const std::string& file, const std::string& from, const std::st
 }
 
 // One step: so many new tokens of each sequence, behind so many.
-void run_step(Engine* engine, const std::vector<int32_t>& fresh, int32_t past) {
-  std::vector<int32_t> token, row, start{0}, pasts, length, page, page_start{0}, last, ids(fresh.size());
+void submit_step(Engine* engine, const std::vector<int32_t>& fresh, int32_t past) {
+  std::vector<int32_t> token, row, start{0}, pasts, length, page, page_start{0}, last;
   for (size_t s = 0; s < fresh.size(); ++s) {
     for (int32_t i = 0; i < fresh[s]; ++i) token.push_back(i + 1), row.push_back(past ? -1 : i % 4);
     start.push_back(static_cast<int32_t>(token.size()));
@@ -39,6 +40,11 @@ void run_step(Engine* engine, const std::vector<int32_t>& fresh, int32_t past) {
   }
   const auto count = static_cast<int32_t>(fresh.size());
   submit(engine, start.back(), token.data(), row.data(), count, start.data(), pasts.data(), length.data(), page_start.data(), page.data(), count, last.data());
+}
+
+void run_step(Engine* engine, const std::vector<int32_t>& fresh, int32_t past) {
+  submit_step(engine, fresh, past);
+  std::vector<int32_t> ids(fresh.size());
   collect(engine, ids.data());
 }
 
@@ -58,7 +64,7 @@ void requests(Engine* engine) {
 }  // namespace
 
 int main(int count, char** argument) {
-  if (count != 2) return 64;
+  if (count != 2 && count != 3) return 64;
   const std::string shape = argument[1], spec = read(shape + "/spec.txt", "vision.image 448", "vision.image 56"),
                     manifest = read(shape + "/manifest.txt", "vision.positions\t0\t1025", "vision.positions\t0\t17");
   const bool warm = std::getenv("JVLM_EMU_WARM");
@@ -67,6 +73,12 @@ int main(int count, char** argument) {
       const std::string name(mode), limits = "precision " + name.substr(0, 4) + "\npages 12\npage_tokens 64\nsequences 3\nstep_tokens 150\nvision_rows 24\nencode_tiles 3\n" +
                                              "context 256\ndeterministic " + name.substr(5) + "\n";
       Engine* engine = open("emu", spec.c_str(), manifest.c_str(), limits.c_str(), nullptr);
+      if (count == 3) {
+        submit_step(engine, {5}, 0);
+        close(engine);
+        expect("closed", live_engines() == 0);
+        break;
+      }
       const auto made = reinterpret_cast<size_t (*)(const char*)>(os::library_symbol("libjvlm_emu.so", "jvlm_emu_count", "JVLM_BACKENDS"));
       const std::vector<const char*> never{"cudaMalloc", "cudaMallocHost", "cudaFree", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"}, once{"kernels", "cudaGraphInstantiate"};
       auto counts = [&](const std::vector<const char*>& calls) {
