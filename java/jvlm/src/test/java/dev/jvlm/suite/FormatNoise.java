@@ -11,9 +11,9 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.function.IntUnaryOperator;
 
 /**
  * What the bf16 and int8 formats do to a model's logits, without running either: the float32 path over weights that are disturbed as the
@@ -23,9 +23,10 @@ import java.util.Random;
  * keys and values behind theirs. Eight significant bits, to nearest: a number m 2^e, 1 <= m < 2, gets an error uniform in [-1, 1] 2^-8 2^e, which
  * relative to it has the mean square 2^-16 / 3 / m^2; over mantissas, which are distributed as 1/m, that is 2^-16 / 3 times 3 / (8 ln 2),
  * so 0.735 2^-8 / sqrt(3) in the root. Rounding the input x of a product y = W x is the same as an error of each column of W; rounding
- * its output, of each row. So each product gets one such factor a column, and those of queries, keys and values factors a row as well. The
- * residual stream, softmax and sums are float32 and stay undisturbed. The factors are the same for
- * all tokens, where true roundings differ from token to token.
+ * its output, of each row. So each product gets one such factor a column, and those of queries, keys and values factors a row as well. Softmax's
+ * weights are rounded when they meet values: where one key has nearly all of the weight, that is an error of its value, so values get one factor a
+ * row more. The residual stream and sums are float32 and stay undisturbed. The factors are the same for all tokens, where true roundings
+ * differ from token to token.
  *
  * <p>With int8, the weights that are quantised are replaced by what the format makes of them (models.md 1.10: scale = max|w| / 127 of the
  * row, to the nearest, ties to even) and then disturbed as with bf16, for activations stay bf16.
@@ -39,6 +40,9 @@ final class FormatNoise {
     /** Whether activations are rounded before they meet this weight. */
     private static boolean isProduct(String target) {
         return target.endsWith(".attn.qkv.weight") // the normalised input
+                || target.endsWith(".attn.q.weight") // of a perceiver, as the next
+                || target.endsWith(".attn.kv.weight")
+                || target.startsWith("connector.projection.")
                 || target.endsWith(".attn.out.weight") // the attention's output
                 || target.endsWith(".mlp.up.weight")
                 || target.endsWith(".mlp.gate_up.weight")
@@ -49,9 +53,21 @@ final class FormatNoise {
                 || target.equals("decoder.head.weight");
     }
 
-    /** Queries, keys and values are rounded, and in the decoder once more when they have been rotated. */
-    private static int outputRoundings(String target) {
-        return !target.endsWith(".attn.qkv.weight") ? 0 : target.startsWith("decoder.") ? 2 : 1;
+    /**
+     * How often an output is rounded: queries, keys and values once; queries and keys once more in the decoder, where they are rotated; values once
+     * more for the weights that they meet.
+     */
+    private static int outputRoundings(String target, long row, long rows) {
+        if (target.endsWith(".attn.q.weight")) {
+            return 1;
+        }
+        if (target.endsWith(".attn.kv.weight")) {
+            return row < rows / 2 ? 1 : 2;
+        }
+        if (!target.endsWith(".attn.qkv.weight")) {
+            return 0;
+        }
+        return target.startsWith("decoder.") || row >= rows / 3 * 2 ? 2 : 1;
     }
 
     private static boolean hasQkNorms(Checkpoint c) {
@@ -85,12 +101,13 @@ final class FormatNoise {
                 }
                 // Pieces of one target have one input, so one seed; where they begin differs, and so do their rows' factors.
                 int columns = Math.toIntExact(piece.columns());
-                double[] column = factors(columns, 1, new Random(seed * 1_000_003 + piece.target().hashCode()));
-                double[] row = factors(Math.toIntExact(piece.rows()), outputRoundings(piece.target()),
+                double[] column = factors(columns, i -> 1, new Random(seed * 1_000_003 + piece.target().hashCode()));
+                long rows = c.manifest().pieces().stream().filter(p -> p.target().equals(piece.target())).mapToLong(Piece::rows).sum();
+                double[] row = factors(Math.toIntExact(piece.rows()), i -> outputRoundings(piece.target(), piece.firstRow() + i, rows),
                         new Random(seed * 1_000_003 + piece.target().hashCode() + 1 + piece.firstRow()));
                 if (piece.target().startsWith("vision.") && piece.target().endsWith(".attn.qkv.weight") && hasQkNorms(c)) {
                     // Queries and keys, as wide as the input each, are rounded again when they have been normalised.
-                    double[] again = factors(2 * columns, 1, new Random(seed * 1_000_003 + piece.target().hashCode() - 1));
+                    double[] again = factors(2 * columns, i -> 1, new Random(seed * 1_000_003 + piece.target().hashCode() - 1));
                     for (int i = 0; i < again.length; i++) {
                         row[i] *= again[i];
                     }
@@ -111,11 +128,11 @@ final class FormatNoise {
                 c.fingerprint());
     }
 
-    private static double[] factors(int count, int roundings, Random random) {
+    private static double[] factors(int count, IntUnaryOperator roundings, Random random) {
         double[] factors = new double[count];
-        Arrays.fill(factors, 1);
-        for (int r = 0; r < roundings; r++) {
-            for (int i = 0; i < count; i++) {
+        for (int i = 0; i < count; i++) {
+            factors[i] = 1;
+            for (int r = 0; r < roundings.applyAsInt(i); r++) {
                 factors[i] *= 1 + AMPLITUDE * (2 * random.nextDouble() - 1);
             }
         }
