@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -252,6 +253,8 @@ int run(const std::string& device, const std::string& spec_text, const std::stri
   if (wanted.count("prefill")) report("prefill", "tokens", prompt, runs([&] { sequences.prompt(0, 0, prompt, page.rows()); }));
   if (wanted.count("decode")) {
     int32_t filled = 0;
+    std::optional<LargestMemory> memory;                   // what the CPU is held against
+    if (cpu) memory.emplace();
     for (int32_t batch : kBatches) {
       if (batch > limits.sequences) break;
       // What is read must have been written: memory that never was is one page of zeros in the processor's cache.
@@ -259,15 +262,14 @@ int run(const std::string& device, const std::string& spec_text, const std::stri
       std::string more = ", \"steps\": " + std::to_string(sizes.decoded);
       auto decode = [&] { sequences.decode(batch, sizes.context, sizes.decoded); };
       std::vector<double> seconds;
-      if (cpu) {
-        const LargestMemory memory;
+      if (memory) {
         decode();
         std::string rates;
         for (const double end = now() + sizes.seconds; seconds.size() < sizes.runs || now() < end;) {
-          const double before = memory.rate(), start = now();
+          const double before = memory->rate(), start = now();
           decode();
           seconds.push_back(now() - start);
-          rates += (rates.empty() ? "" : ", ") + std::to_string((before + memory.rate()) / 2);
+          rates += (rates.empty() ? "" : ", ") + std::to_string((before + memory->rate()) / 2);
         }
         more += ", \"read_gbs\": [" + rates + "]";
       } else {

@@ -284,14 +284,8 @@ final class Bench implements Callable<Integer> {
     private static Map<String, Object> answer(Work work, double[] seconds, int tokens, Precision precision, double products, double reading) {
         int prompt = work.promptRows() + TEXT;
         double least = (work.page() + work.prefill(prompt)) / products + (tokens - 1) * work.decode(1, prompt + tokens / 2.0, precision) / reading;
-        double best = Arrays.stream(seconds).min().orElseThrow();
-        Map<String, Object> row = new LinkedHashMap<>();
-        row.put("stage", "answer");
-        row.put("tokens", tokens);
-        row.put("seconds", median(seconds));
-        row.put("bestSeconds", best);
-        row.put("runs", seconds.length);
-        row.put("ratio", least * 1e-9 / best);
+        Map<String, Object> row = timed("answer", "tokens", tokens, seconds);
+        row.put("ratio", least * 1e-9 / best(seconds));
         return row;
     }
 
@@ -301,19 +295,29 @@ final class Bench implements Callable<Integer> {
 
     /** {@code ratio} is that of the best run, because the ceiling is one of best runs too, but for decoding; {@code seconds} is the median. */
     private static Map<String, Object> row(String stage, String of, int count, double[] seconds, double work, String unit, double ceiling) {
-        double best = Arrays.stream(seconds).min().orElseThrow();
+        double rate = work / best(seconds) * 1e-9;
+        Map<String, Object> row = timed(stage, of, count, seconds);
+        row.put("work", work);
+        row.put("unit", unit);
+        row.put("gigaPerSecond", rate);
+        row.put("ceilingGigaPerSecond", ceiling);
+        row.put("ratio", rate / ceiling);
+        return row;
+    }
+
+    /** What every row begins with. */
+    private static Map<String, Object> timed(String stage, String of, int count, double[] seconds) {
         Map<String, Object> row = new LinkedHashMap<>();
         row.put("stage", stage);
         row.put(of, count);
         row.put("seconds", median(seconds));
-        row.put("bestSeconds", best);
+        row.put("bestSeconds", best(seconds));
         row.put("runs", seconds.length);
-        row.put("work", work);
-        row.put("unit", unit);
-        row.put("gigaPerSecond", work / best * 1e-9);
-        row.put("ceilingGigaPerSecond", ceiling);
-        row.put("ratio", work / best * 1e-9 / ceiling);
         return row;
+    }
+
+    private static double best(double[] seconds) {
+        return Arrays.stream(seconds).min().orElseThrow();
     }
 
     private static double median(double[] values) {

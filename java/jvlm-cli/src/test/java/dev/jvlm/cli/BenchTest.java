@@ -97,25 +97,25 @@ class BenchTest {
         assertThat(committed).as("tests/gpu/shapes; its README.md says how it is written").isEqualTo(ExportShapes.files(root));
     }
 
+    private static Map<String, Object> stage(String line, Work work, Precision precision, JsonNode ceilings) {
+        return Bench.stage(JSON.readTree(line), work, precision, ceilings);
+    }
+
     @Test
     void aStageIsHeldAgainstTheMachinesFastestProductOrItsReading() {
         JsonNode ceilings = JSON.readTree("{\"gemm_f32_gflops\": 300, \"gemm_bf16_gflops\": 150, \"read_gbs\": 30}");
         Work work = new Work(blueprint(Bench.SHAPES.get("h2ovl-0.8b")).spec());
-        Map<String, Object> vision = Bench.stage(
-                JSON.readTree("{\"stage\": \"vision\", \"tiles\": 7, \"seconds\": [30.0, 20.0, 40.0]}"), work, Precision.BF16, ceilings);
+        Map<String, Object> vision = stage("{\"stage\": \"vision\", \"tiles\": 7, \"seconds\": [30.0, 20.0, 40.0]}", work, Precision.BF16, ceilings);
         assertThat(vision).containsEntry("tiles", 7).containsEntry("seconds", 30.0).containsEntry("bestSeconds", 20.0).containsEntry("runs", 3);
         assertThat((Double) vision.get("ratio")).isCloseTo(work.vision(7) / 20 / 300e9, within(1e-12));
-        Map<String, Object> decode = Bench.stage(
-                JSON.readTree("{\"stage\": \"decode\", \"batch\": 4, \"seconds\": [8.0, 4.0]}"), work, Precision.INT8, ceilings);
+        Map<String, Object> decode = stage("{\"stage\": \"decode\", \"batch\": 4, \"seconds\": [8.0, 4.0]}", work, Precision.INT8, ceilings);
         assertThat((Double) decode.get("tokensPerSecond")).isEqualTo(4 * 64 / 6.0);
         assertThat((Double) decode.get("ratio")).isCloseTo(64 * work.decode(4, 2080.5, Precision.INT8) / 4 / 30e9, within(1e-12));
-        Map<String, Object> beside = Bench.stage(
-                JSON.readTree("{\"stage\": \"decode\", \"batch\": 4, \"seconds\": [8.0, 4.0, 5.0], \"read_gbs\": [10.0, 40.0, 35.0]}"),
-                work, Precision.INT8, ceilings);
+        Map<String, Object> beside = stage(
+                "{\"stage\": \"decode\", \"batch\": 4, \"seconds\": [8.0, 4.0, 5.0], \"read_gbs\": [10.0, 40.0, 35.0]}", work, Precision.INT8, ceilings);
         assertThat(beside).containsEntry("ceilingGigaPerSecond", 35.0).containsEntry("seconds", 5.0);
         assertThat((Double) beside.get("ratio")).isCloseTo(64 * work.decode(4, 2080.5, Precision.INT8) / 4 / 40e9, within(1e-12));
-        Map<String, Object> answer = Bench.stage(
-                JSON.readTree("{\"stage\": \"answer\", \"tokens\": 128, \"seconds\": [50.0, 40.0]}"), work, Precision.BF16, ceilings);
+        Map<String, Object> answer = stage("{\"stage\": \"answer\", \"tokens\": 128, \"seconds\": [50.0, 40.0]}", work, Precision.BF16, ceilings);
         double least = (work.vision(7) + work.prefill(1856)) / 300e9 + 127 * work.decode(1, 1920, Precision.BF16) / 30e9;
         assertThat(answer).containsEntry("seconds", 45.0);
         assertThat((Double) answer.get("ratio")).isCloseTo(least / 40, within(1e-12));
@@ -125,11 +125,9 @@ class BenchTest {
     void aCardIsHeldAgainstItsCopy() {
         JsonNode ceilings = JSON.readTree("{\"card\": \"a card\", \"gemm_bf16_gflops\": 800000, \"copy_gbs\": 3000}");
         Work work = new Work(blueprint(Bench.SHAPES.get("h2ovl-2b")).spec());
-        Map<String, Object> decode = Bench.stage(
-                JSON.readTree("{\"stage\": \"decode\", \"batch\": 1, \"seconds\": [0.2]}"), work, Precision.BF16, ceilings);
+        Map<String, Object> decode = stage("{\"stage\": \"decode\", \"batch\": 1, \"seconds\": [0.2]}", work, Precision.BF16, ceilings);
         assertThat((Double) decode.get("ratio")).isCloseTo(64 * work.decode(1, 2080.5, Precision.BF16) / 0.2 / 3000e9, within(1e-12));
-        Map<String, Object> prefill = Bench.stage(
-                JSON.readTree("{\"stage\": \"prefill\", \"tokens\": 1856, \"seconds\": [0.1]}"), work, Precision.BF16, ceilings);
+        Map<String, Object> prefill = stage("{\"stage\": \"prefill\", \"tokens\": 1856, \"seconds\": [0.1]}", work, Precision.BF16, ceilings);
         assertThat((Double) prefill.get("ratio")).isCloseTo(work.prefill(1856) / 0.1 / 800000e9, within(1e-12));
     }
 

@@ -87,10 +87,6 @@ record Forced(Prompt prompt, Tiles tiles, int rowsPerTile, int[] ids) {
         return squares;
     }
 
-    private static double mean(double[] values) {
-        return Arrays.stream(values).average().orElse(0);
-    }
-
     /** Of the prompt and of the pictures' patches, each of which passes about half of the weights. */
     private long tokens() {
         return (prompt.ids().length + ids.length + tiles.shapes().stream().mapToLong(s -> s.rows() * s.columns()).sum()) / 2;
