@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -351,6 +352,7 @@ class CommandLineTest {
         assertThat(jvlm(args).out).isEqualTo(jvlm(args).out);
     }
 
+    @Tag("full")
     @Test
     void benchMeasuresFromPictureToAnswer() {
         Ran ran = jvlm("bench", "--json");

@@ -28,6 +28,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import tools.jackson.databind.ObjectMapper;
@@ -236,6 +237,7 @@ class EngineLoopTest {
     }
 
     /** Pictures, texts, sampling, cancellations and deadlines at random: each ends truthfully, and all pages and rows come back. */
+    @Tag("full")
     @Test
     void randomTrafficLeavesNothingBehind() throws Exception {
         Random random = new Random(1);

@@ -73,6 +73,7 @@ class NanoTest {
                 String as = sample.path("file").asString();
                 Forced c = cases.get(i);
                 float[][] logits = c.logits(forward, () -> {});
+                boolean differs = false;
                 for (int step = 0; step < c.ids().length; step++) {
                     double tolerance = bounds == null ? FLOAT32 * largest(logits[step]) + PRINTED : bounds[i] + PRINTED;
                     JsonNode top = sample.path("top5").get(step);
@@ -84,16 +85,17 @@ class NanoTest {
                             wrong.add(as + " step " + step + " id " + t.get(0) + " is " + got + " instead of " + t.get(1));
                         }
                     }
+                    int best = best(logits[step]);
+                    differs |= best != c.ids()[step];
                     double margin = top.get(0).get(1).asDouble() - top.get(1).get(1).asDouble();
                     if (bounds == null || margin > 2 * tolerance) {
                         demanded++;
-                        if (best(logits[step]) != c.ids()[step]) {
-                            wrong.add(as + " step " + step + ": " + best(logits[step]) + " instead of " + c.ids()[step] + ", margin "
-                                    + margin);
+                        if (best != c.ids()[step]) {
+                            wrong.add(as + " step " + step + ": " + best + " instead of " + c.ids()[step] + ", margin " + margin);
                         }
                     }
                 }
-                int[] ids = greedy(forward, checkpoint, c);
+                int[] ids = differs ? greedy(forward, checkpoint, c) : c.ids(); // The same steps would follow.
                 String text = checkpoint.tokenizer().decode(ids);
                 if (text.equals(sample.path("greedy").asString())) {
                     sameText++;
