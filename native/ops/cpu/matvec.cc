@@ -1,5 +1,6 @@
 #include "ops/cpu/matvec.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "ops/cpu/team.h"
@@ -8,7 +9,7 @@
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
 
-// The sums over whole vectors; returns how many numbers of a row they cover.
+// The sums over whole vectors of `streams` rows of W, `step` numbers apart, with `count` rows of x; returns how many numbers of a row they cover.
 template <int streams, int count, class W, class X>
 int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const X* x, int64_t x_stride, int64_t k) {
   int64_t i = 0;
@@ -25,22 +26,15 @@ int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const X* x
 
 #ifdef JVLM_DOT_BF16
 
-// Bytes between what is used and what is fetched, measured: bf16 is used as fast as it comes, int8 leaves time.
-constexpr int64_t kAhead = 1024, kAheadNarrow = 4096;
+// Bytes between what is used and what is fetched, for several rows of x. Rows follow each other: beyond the end of one lies what is read next.
+// With one row of x the processor looks far enough ahead by itself.
+constexpr int64_t kAhead = 4096;
 
 struct TwoPairs {
   Pairs a, b;
 };
-inline TwoPairs load_ahead(const uint16_t* w) {
-  // Rows follow each other: beyond the end of one lies what is read next.
-  _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead, _MM_HINT_T1);
-  _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead + 64, _MM_HINT_T1);
-  return {load_pairs(w), load_pairs(w + 32)};
-}
-inline TwoPairs load_ahead(const int8_t* w) {
-  _mm_prefetch(reinterpret_cast<const char*>(w) + kAheadNarrow, _MM_HINT_T1);
-  return {upper_halves(load(w), load(w + 16)), upper_halves(load(w + 32), load(w + 48))};   // int8 is exact in bf16
-}
+inline TwoPairs load_two(const uint16_t* w) { return {load_pairs(w), load_pairs(w + 32)}; }
+inline TwoPairs load_two(const int8_t* w) { return {upper_halves(load(w), load(w + 16)), upper_halves(load(w + 32), load(w + 48))}; }   // int8 is exact in bf16
 
 template <int streams, int count, class W>
   requires(!std::is_same_v<W, float>)
@@ -48,7 +42,12 @@ int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const uint
   int64_t i = 0;
   for (; i + 64 <= k; i += 64) {
     TwoPairs weights[streams];
-    for (int s = 0; s < streams; ++s) weights[s] = load_ahead(w + s * step + i);
+    for (int s = 0; s < streams; ++s) {
+      const W* from = w + s * step + i;
+      if constexpr (count > 1)
+        for (size_t line = 0; line < sizeof(W); ++line) _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead + 64 * line, _MM_HINT_T1);
+      weights[s] = load_two(from);
+    }
     for (int t = 0; t < count; ++t) {
       const Pairs a = load_pairs(x + t * x_stride + i), b = load_pairs(x + t * x_stride + i + 32);
       for (int s = 0; s < streams; ++s) {
@@ -62,37 +61,65 @@ int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const uint
 
 #endif
 
-// `streams` rows of W, `step` numbers apart, with `count` rows of x at once: a weight is widened once for all rows of x, and what is loaded of x serves
-// all streams.
+// out[i] = the sum of v[i]'s lanes.
+inline void put_sums(float* out, const Vec* v) {
+#if defined(__AVX512F__)
+  store(out, std::bit_cast<Vec>(across(v, [](__m512 a, __m512 b) { return a + b; })));
+#else
+  for (int i = 0; i < kLanes; ++i) out[i] = sum(v[i]);
+#endif
+}
+
+// `each` rows in each of `streams` stretches of W that begin `step` numbers apart, with `count` rows of x at once: a weight is widened once for all of these,
+// and what is loaded of x serves all streams. Lanes are summed up for all rows of W together: a row is read in a hundred cycles or two, and sums of
+// its own would take a fifth of that.
 template <int streams, int count, class W, class X>
-void dot(float* out, int64_t out_step, int64_t stride, const W* w, int64_t step, const X* x, int64_t x_stride, int64_t k) {
-  Vec acc[streams][count][2] = {};
-  const int64_t whole = sums(acc, w, step, x, x_stride, k);
-  for (int s = 0; s < streams; ++s)
-    for (int t = 0; t < count; ++t) {
-      float rest = sum(acc[s][t][0] + acc[s][t][1]);
-      for (int64_t j = whole; j < k; ++j) rest += one(w[s * step + j]) * one(x[t * x_stride + j]);
-      out[t * stride + s * out_step] = rest;
-    }
+void dot(float* out, int64_t out_step, int64_t stride, const W* w, int64_t step, int64_t each, const X* x, int64_t x_stride, int64_t k) {
+  constexpr int most = kLanes / streams;
+  Vec total[count][kLanes];
+  for (int64_t r = 0; r < each; ++r, w += k) {
+    Vec acc[streams][count][2] = {};
+    const int64_t whole = sums(acc, w, step, x, x_stride, k);
+    for (int s = 0; s < streams; ++s)
+      for (int t = 0; t < count; ++t) {
+        Vec& sum = total[t][s * most + r];
+        sum = acc[s][t][0] + acc[s][t][1];
+        for (int64_t j = whole; j < k; ++j) sum[j % kLanes] += one(w[s * step + j]) * one(x[t * x_stride + j]);
+      }
+  }
+  for (int t = 0; t < count; ++t)
+    for (int64_t r = each; r < most; ++r)
+      for (int s = 0; s < streams; ++s) total[t][s * most + r] = Vec{};
+  for (int t = 0; t < count; ++t) {
+    float sums_of[kLanes];
+    put_sums(sums_of, total[t]);
+    for (int s = 0; s < streams; ++s) std::copy_n(sums_of + s * most, each, out + t * stride + s * out_step);
+  }
 }
 
 template <int streams, class W, class X>
-void rows_of(float* out, int64_t out_step, int64_t stride, const W* w, int64_t step, const X* x, int64_t x_stride, int64_t rows, int64_t k) {
-  int64_t t = 0;
-  for (; t + 4 <= rows; t += 4) dot<streams, 4>(out + t * stride, out_step, stride, w, step, x + t * x_stride, x_stride, k);
-  out += t * stride, x += t * x_stride;
-  if (rows - t == 3) dot<streams, 3>(out, out_step, stride, w, step, x, x_stride, k);
-  if (rows - t == 2) dot<streams, 2>(out, out_step, stride, w, step, x, x_stride, k);
-  if (rows - t == 1) dot<streams, 1>(out, out_step, stride, w, step, x, x_stride, k);
+void piece(float* out, int64_t stride, const W* w, int64_t n, const X* x, int64_t x_stride, int64_t rows, int64_t k) {
+  constexpr int most = kLanes / streams;
+  const int64_t part = n / streams, step = part * k;
+  for (int64_t r = 0; r < part; r += most) {
+    const int64_t each = std::min<int64_t>(most, part - r);
+    float* to = out + r;
+    int64_t t = 0;
+    for (; t + 4 <= rows; t += 4) dot<streams, 4>(to + t * stride, part, stride, w + r * k, step, each, x + t * x_stride, x_stride, k);
+    to += t * stride;
+    if (rows - t == 3) dot<streams, 3>(to, part, stride, w + r * k, step, each, x + t * x_stride, x_stride, k);
+    if (rows - t == 2) dot<streams, 2>(to, part, stride, w + r * k, step, each, x + t * x_stride, x_stride, k);
+    if (rows - t == 1) dot<streams, 1>(to, part, stride, w + r * k, step, each, x + t * x_stride, x_stride, k);
+  }
+  if (n % streams) piece<1>(out + n - 1, stride, w + (n - 1) * k, 1, x, x_stride, rows, k);
 }
 
 template <class W, class X>
 void product(float* out, int64_t stride, const W* w, const X* x, int64_t x_stride, int64_t rows, int64_t n, int64_t k) {
-  // A thread's rows are read as two streams, each in the order of memory.
   parallel_pieces(n, (n + team_size() - 1) / team_size(), [&](int64_t first, int64_t last) {
-    const int64_t half = (last - first) / 2;
-    for (int64_t r = first; r < first + half; ++r) rows_of<2>(out + r, half, stride, w + r * k, half * k, x, x_stride, rows, k);
-    if ((last - first) % 2) rows_of<1>(out + last - 1, 0, stride, w + (last - 1) * k, 0, x, x_stride, rows, k);
+    // One row of x takes little loading, and memory is read faster in its own order.
+    const auto all = rows > 1 ? piece<2, W, X> : piece<1, W, X>;
+    all(out + first, stride, w + first * k, last - first, x, x_stride, rows, k);
   });
 }
 
