@@ -76,20 +76,17 @@ inline void put_sums(float* out, const Vec* v) {
 template <int streams, int count, class W, class X>
 void dot(float* out, int64_t out_step, int64_t stride, const W* w, int64_t step, int64_t each, const X* x, int64_t x_stride, int64_t k) {
   constexpr int most = kLanes / streams;
-  Vec total[count][kLanes];
+  Vec total[count][kLanes] = {};
   for (int64_t r = 0; r < each; ++r, w += k) {
     Vec acc[streams][count][2] = {};
     const int64_t whole = sums(acc, w, step, x, x_stride, k);
     for (int s = 0; s < streams; ++s)
       for (int t = 0; t < count; ++t) {
-        Vec& sum = total[t][s * most + r];
-        sum = acc[s][t][0] + acc[s][t][1];
-        for (int64_t j = whole; j < k; ++j) sum[j % kLanes] += one(w[s * step + j]) * one(x[t * x_stride + j]);
+        Vec& own = total[t][s * most + r];
+        own = acc[s][t][0] + acc[s][t][1];
+        for (int64_t j = whole; j < k; ++j) own[j % kLanes] += one(w[s * step + j]) * one(x[t * x_stride + j]);
       }
   }
-  for (int t = 0; t < count; ++t)
-    for (int64_t r = each; r < most; ++r)
-      for (int s = 0; s < streams; ++s) total[t][s * most + r] = Vec{};
   for (int t = 0; t < count; ++t) {
     float sums_of[kLanes];
     put_sums(sums_of, total[t]);

@@ -11,9 +11,10 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.IntStream;
+import java.util.PrimitiveIterator;
 
 /**
  * A prompt and the answer that was recorded for it: its ids are fed one by one, whatever the engine would have chosen.
@@ -51,12 +52,15 @@ record Forced(Prompt prompt, Tiles tiles, int rowsPerTile, int[] ids) {
      */
     static double[] bounds(Checkpoint checkpoint, Precision precision, List<Forced> cases) throws IOException {
         List<String> keys = cases.stream().map(c -> checkpoint.fingerprint() + " " + precision + " " + c.digest()).toList();
-        List<Forced> unknown = IntStream.range(0, keys.size()).filter(i -> !BOUNDS.containsKey(keys.get(i))).mapToObj(cases::get).toList();
-        if (!unknown.isEmpty()) {
-            double[] derived = derive(checkpoint, precision, unknown);
-            for (int i = 0; i < derived.length; i++) {
-                BOUNDS.put(keys.get(cases.indexOf(unknown.get(i))), derived[i]);
+        Map<String, Forced> unknown = new LinkedHashMap<>();
+        for (int i = 0; i < keys.size(); i++) {
+            if (!BOUNDS.containsKey(keys.get(i))) {
+                unknown.put(keys.get(i), cases.get(i));
             }
+        }
+        if (!unknown.isEmpty()) {
+            PrimitiveIterator.OfDouble derived = Arrays.stream(derive(checkpoint, precision, List.copyOf(unknown.values()))).iterator();
+            unknown.keySet().forEach(key -> BOUNDS.put(key, derived.nextDouble()));
         }
         return keys.stream().mapToDouble(BOUNDS::get).toArray();
     }
