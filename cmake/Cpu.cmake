@@ -2,8 +2,8 @@
 # live in (ops/cpu/isa.h chooses at run time).
 #   portable  what the compiler assumes by default; on x86-64 that is SSE2
 #   avx2      Haswell and later: AVX2, FMA, F16C
-#   avx512    Zen 4, Sapphire Rapids and later: AVX-512 F, BW, DQ, VL, VNNI, BF16
-#   amx       Sapphire Rapids and later where the system lets it: avx512, VBMI and tiles of bf16
+#   avx512    Zen 4, Sapphire Rapids and later: AVX-512 F, BW, DQ, VL, VNNI, VBMI, BF16
+#   amx       Sapphire Rapids and later where the system lets it: avx512 and tiles of bf16
 set(JVLM_ISAS portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND JVLM_ISAS avx2 avx512 amx)
@@ -11,9 +11,9 @@ endif()
 set(JVLM_FLAGS_portable "")
 set(JVLM_FLAGS_avx2 -mavx2 -mfma -mf16c)
 # gcc 12 warns of uninitialised values inside its own AVX-512 headers.
-set(JVLM_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mfma -mf16c -mprefer-vector-width=512
+set(JVLM_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512bf16 -mfma -mf16c -mprefer-vector-width=512
     -Wno-uninitialized -Wno-maybe-uninitialized)
-set(JVLM_FLAGS_amx ${JVLM_FLAGS_avx512} -mavx512vbmi -mamx-tile -mamx-bf16)
+set(JVLM_FLAGS_amx ${JVLM_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
 function(add_isa_objects name isa flags)
   add_library(${name} OBJECT ${ARGN})

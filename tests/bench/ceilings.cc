@@ -23,7 +23,6 @@ using namespace jvlm;
 namespace {
 
 constexpr double kSeconds = 0.15;                         // for one shape
-constexpr int64_t kReadBytes = int64_t{1} << 30;
 
 struct Shape {
   int64_t m, n, k;
@@ -80,11 +79,6 @@ double product(Dtype dtype) {
 
 #endif
 
-double reading() {
-  Memory memory(kReadBytes);
-  return read_best(memory.data, kReadBytes).rate;
-}
-
 std::string cpu_model() {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line);)
@@ -104,7 +98,7 @@ int main() {
   const char* by = "jvlm";
   const double f32 = product(Dtype::f32), bf16 = product(Dtype::bf16), int8 = 0;
 #endif
-  const double read = reading();
+  const double read = ReadingMemory().best();
   std::printf("{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"gemm_by\": \"%s\", \"gemm_f32_gflops\": %.1f, \"gemm_bf16_gflops\": %.1f, "
               "\"gemm_int8_gops\": %.1f, \"read_gbs\": %.2f}\n",
               cpu_model().c_str(), cpu::name(cpu::best_isa()), omp_get_max_threads(), by, f32, bf16, int8, read);

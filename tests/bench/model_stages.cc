@@ -1,6 +1,6 @@
 // Times the stages of a model at its true shape, for `jvlm bench` and tests/gpu/stages.py: through the boundary that Java uses, with seeded weights. One JSON
 // object a line: {"stage": ..., "tiles" | "tokens" | "batch": ..., "seconds": [every run]}, for decode also "steps" and on the CPU "read_gbs", how
-// fast the engine's own memory was read right before and after each run; at the end the device, the plan, and on the CPU the memory's peak beside it.
+// fast memory was read right before and after each run; at the end the device, the plan, and on the CPU the memory's peak beside it.
 //
 //   model_stages [--small] DEVICE SPEC LIMITS MANIFEST STAGE...      three files as Java sends them (jvlm.h), then any of vision connector prefill decode answer
 //
@@ -232,6 +232,8 @@ int run(const std::string& device, const std::string& spec_text, const std::stri
   int64_t plan = 0;
   std::istringstream parts(text);
   for (std::string part; std::getline(parts, part);) plan += std::strtoll(part.c_str() + part.find('\t'), nullptr, 10);
+  std::optional<ReadingMemory> memory;                     // what decoding on the CPU is held against; there before the engine's memory is counted
+  if (cpu && wanted.count("decode")) memory.emplace();
   const int64_t before = status("VmRSS");
 
   const double start = now();
@@ -253,8 +255,6 @@ int run(const std::string& device, const std::string& spec_text, const std::stri
   if (wanted.count("prefill")) report("prefill", "tokens", prompt, runs([&] { sequences.prompt(0, 0, prompt, page.rows()); }));
   if (wanted.count("decode")) {
     int32_t filled = 0;
-    std::optional<LargestMemory> memory;                   // what the CPU is held against
-    if (cpu) memory.emplace();
     for (int32_t batch : kBatches) {
       if (batch > limits.sequences) break;
       // What is read must have been written: memory that never was is one page of zeros in the processor's cache.

@@ -102,12 +102,14 @@ struct Floats {
   static constexpr float kExponent = 1;                   // power(x) is e^(x / kExponent)
   static Vec power(Vec x) { return exp_fast(x); }
 
-  // Column j of the packed keys, row j of the packed values.
-  template <class T>
-  static void pack(const Bench& b, int64_t j, int64_t d, int64_t size, const T* key, const T* value) {
-    float *k = reinterpret_cast<float*>(b.keys) + j / kBlock * kBlock * size + j % kBlock, *v = reinterpret_cast<float*>(b.values) + j * d;
-    for (int64_t i = 0; i < size; ++i) k[i * kBlock] = key ? one(key[i]) : 0;
-    for (int64_t i = 0; i < d; ++i) v[i] = value && i < size ? one(value[i]) : 0;
+  // Columns of the packed keys, rows of the packed values: `keys` of them, and zeros up to n.
+  template <class Key, class Value>
+  static void pack(const Bench& b, int64_t keys, int64_t n, int64_t d, int64_t size, Key&& key, Value&& value) {
+    for (int64_t j = 0; j < n; ++j) {
+      float *k = reinterpret_cast<float*>(b.keys) + j / kBlock * kBlock * size + j % kBlock, *v = reinterpret_cast<float*>(b.values) + j * d;
+      for (int64_t i = 0; i < size; ++i) k[i * kBlock] = j < keys ? one(key(j)[i]) : 0;
+      for (int64_t i = 0; i < d; ++i) v[i] = j < keys && i < size ? one(value(j)[i]) : 0;
+    }
   }
   template <class T>
   static void query(const Bench& b, int64_t r, int64_t size, const T* q) {
@@ -166,15 +168,19 @@ struct PairsOfBf16 {
   static constexpr float kExponent = 1.44269504088896341f;
   static Vec power(Vec x) { return exp2_coarse(x); }
 
-  static void pack(const Bench& b, int64_t j, int64_t d, int64_t size, const uint16_t* key, const uint16_t* value) {
-    uint32_t* k = reinterpret_cast<uint32_t*>(b.keys) + j / kBlock * kBlock * (size / 2) + j % kBlock;
-    uint16_t* v = reinterpret_cast<uint16_t*>(b.values) + j / 2 * 2 * d + j % 2;
-    for (int64_t i = 0; i < size / 2; ++i)
-      if (key)
-        std::memcpy(k + i * kBlock, key + 2 * i, 4);
-      else
-        k[i * kBlock] = 0;
-    for (int64_t i = 0; i < d; ++i) v[2 * i] = value && i < size ? value[i] : 0;
+  template <class Key, class Value>
+  static void pack(const Bench& b, int64_t keys, int64_t n, int64_t d, int64_t size, Key&& key, Value&& value) {
+    auto* k = reinterpret_cast<uint16_t*>(b.keys);
+    auto* v = reinterpret_cast<uint16_t*>(b.values);
+    for (int64_t j = 0; j < n; j += 16)
+      for (int64_t i = 0; i < size; i += 32) {
+        __m512i row[16];
+        for (int64_t r = 0; r < 16; ++r) row[r] = j + r < keys ? _mm512_maskz_loadu_epi16(first_numbers(size - i), key(j + r) + i) : _mm512_setzero_si512();
+        transpose_pairs(k + j / kBlock * kBlock * size + (i / 2 * kBlock + j % kBlock) * 2, 2 * kBlock, (size - i) / 2, row);
+      }
+    for (int64_t j = 0; j < n; j += 2)
+      for (int64_t i = 0; i < d; i += 16)
+        _mm512_storeu_si512(v + j * d + 2 * i, interleaved(j < keys ? value(j) : nullptr, j + 1 < keys ? value(j + 1) : nullptr, i, size));
   }
   static void query(const Bench& b, int64_t r, int64_t size, const uint16_t* q) {
     std::memcpy(reinterpret_cast<uint16_t*>(b.query) + r * size, q, static_cast<size_t>(size) * 2);
@@ -321,7 +327,7 @@ void many(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale
   using A = typename ArithmeticOf<T>::Type;
   const Bench b = bench_of(scratch, most, size);
   const int64_t n = up(keys, kHalf), d = up(size, kLanes);
-  for (int64_t j = 0; j < n; ++j) A::pack(b, j, d, size, j < keys ? key(j) : nullptr, j < keys ? value(j) : nullptr);
+  A::pack(b, keys, n, d, size, key, value);
   for (int64_t at = 0; at < queries; at += kBatch) {
     const int64_t count = std::min(kBatch, queries - at), rows = up(count, kRows);
     int64_t first[kBatch], last[kBatch], from = n, to = 0;

@@ -22,9 +22,8 @@ namespace {
 
 using namespace cpu;
 
-// Products of at most so many rows read each weight once for all of them; more rows are worth packing.
-constexpr int64_t kMatvecRows = 16;
-constexpr int64_t kPackedRows = 2;                        // tiles take over sooner
+// Products of at most so many rows go row by row of W: with plain weights, with packed ones, with tiles, whose blocks are worth while sooner.
+constexpr int64_t kMatvecRows = 16, kPairRows = 4, kTileRows = 2;
 // Rows of a weight matrix that are widened at a time: the panel and its sums stay in the caches.
 constexpr int64_t kPanelRows = 512;
 
@@ -66,7 +65,8 @@ class CpuOps : public Ops {
   explicit CpuOps(Dtype act)
       : act_(act), isa_(best_isa()), threads_(os::cpu_count()), rows_(pick(isa_, portable::row_table, avx2::row_table, avx512::row_table, amx::row_table)),
         matvec_(pick(isa_, portable::matvec_table, avx2::matvec_table, avx512::matvec_table, amx::matvec_table)),
-        attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table, amx::attention_table)), gemm_(make_gemm(isa_)) {
+        attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table, amx::attention_table)),
+        packed_(isa_ == Isa::amx ? amx::packed_table : avx512::packed_table), gemm_(make_gemm(isa_)) {
     omp_set_num_threads(threads_);
     product_ = act == Dtype::f32 ? Dtype::f32 : faster_product(isa_, *gemm_);
   }
@@ -84,15 +84,23 @@ class CpuOps : public Ops {
   }
   void upload(void* device, const void* host, int64_t bytes) override { std::memcpy(device, host, static_cast<size_t>(bytes)); }
   int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const override {
-    return isa_ == Isa::amx && product_ == Dtype::bf16 && dtype != Dtype::f32 ? packed_numbers(n, k) * size_of(dtype) : 0;
+    return packs() && dtype != Dtype::f32 ? packed_numbers(n, k) * size_of(dtype) : 0;
   }
   void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) override {
+    // Numbers lie in the same places in every tile.
+    int64_t offset[kGroupRows][kTileInputs];
+    for (int64_t r = 0; r < kGroupRows; ++r)
+      for (int64_t i = 0; i < kTileInputs; ++i) offset[r][i] = packed_index(w.dtype, r, i, w.k);
     auto place = [&]<class T>(T* to, const T* from) {
       const int64_t group0 = first / kGroupRows;
       parallel_parts((first + rows - 1) / kGroupRows + 1 - group0, 1, [&](int64_t g) {
         const int64_t group = group0 + g, begin = std::max(first, group * kGroupRows), end = std::min(first + rows, (group + 1) * kGroupRows);
-        for (int64_t i = 0; i < w.k; ++i)
-          for (int64_t r = begin; r < end; ++r) to[packed_index(w.dtype, r, i, w.k)] = from[(r - first) * w.k + i];
+        for (int64_t i = 0; i < w.k; i += kTileInputs)
+          for (int64_t r = begin; r < end; ++r) {
+            T* tile = to + packed_index(w.dtype, group * kGroupRows, i, w.k);
+            const T* row = from + (r - first) * w.k + i;
+            for (int64_t c = 0; c < std::min(kTileInputs, w.k - i); ++c) tile[offset[r % kGroupRows][c]] = row[c];
+          }
       });
     };
     void* to = const_cast<void*>(w.data);
@@ -127,7 +135,7 @@ class CpuOps : public Ops {
 #else
     const char* by = "";
 #endif
-    if (isa_ == Isa::amx && product_ == Dtype::bf16) by = " on tiles";
+    if (packs()) by = isa_ == Isa::amx ? " on tiles" : "";
     return std::string(name(isa_)) + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads") + ", products in " +
            (product_ == Dtype::f32 ? "float32" : "bf16") + by;
   }
@@ -183,13 +191,13 @@ class CpuOps : public Ops {
 
   void matmul_gate(Tensor out, Tensor x, const Matrix& w, Act act) override {
     const int64_t m = w.n / 2;
-    if (x.rows <= (w.packed ? kPackedRows : kMatvecRows)) {
+    if (few(x, w)) {
       matvec(x, w);
       rows_.finish_gate(out, sum_, w.n, w.scale, act);
       return;
     }
     if (w.packed && m % kGroupRows == 0) {
-      amx::packed_table.gate(out, filled(x), w, act, panel_);
+      packed_.gate(out, filled(x), w, act, panel_);
       return;
     }
     if (w.packed) {                                       // a group of rows holds both gates and ups
@@ -197,7 +205,7 @@ class CpuOps : public Ops {
       const int64_t fit = sum_numbers_ / w.n;
       for (int64_t r = 0; r < x.rows; r += fit) {
         const int64_t rows = std::min(fit, x.rows - r);
-        amx::packed_table.product({sum_, Dtype::f32, rows, w.n}, x.slice(r, rows), w, Epilogue(), panel_);
+        packed_.product({sum_, Dtype::f32, rows, w.n}, x.slice(r, rows), w, Epilogue(), panel_);
         rows_.finish_gate(out.slice(r, rows), sum_, w.n, nullptr, act);
       }
       return;
@@ -254,11 +262,16 @@ class CpuOps : public Ops {
     z.input = s.max_rows * (s.max_inputs + kTileInputs) * 4;              // any input in the other type, or filled up
     z.patches = s.max_tiles * s.max_tile_tokens * s.max_patch_inputs * 4;
     z.panel = kPanelRows * s.max_inputs * 4;
-    if (isa_ == Isa::amx) z.panel = std::max(z.panel, amx::packed_table.scratch_bytes(s.max_inputs, threads_));
+    if (packs()) z.panel = std::max(z.panel, packed_.scratch_bytes(s.max_inputs, threads_));
     z.sum = std::max(s.max_rows * kPanelRows, kMatvecRows * s.max_outputs) * 4;
     z.attention = attention_.scratch_bytes(s, threads_);
     return z;
   }
+
+  bool few(const Tensor& x, const Matrix& w) const { return x.rows <= (!w.packed ? kMatvecRows : isa_ == Isa::amx ? kTileRows : kPairRows); }
+
+  // Whether weights lie in groups (packed.h). With float32 products they lie plain and are widened.
+  bool packs() const { return isa_ >= Isa::avx512 && product_ == Dtype::bf16; }
 
   // The type of a product over k inputs. oneDNN's bf16 products on AMX (3.11) take k in steps of 32 and read past the ends of rows of
   // other lengths: float32 serves those.
@@ -293,17 +306,17 @@ class CpuOps : public Ops {
   }
 
   void matvec(const Tensor& x, const Matrix& w) {
-    w.packed ? amx::packed_table.matvec(sum_, w.n, x, w) : matvec_.matvec(sum_, w.n, x, w);
+    w.packed ? packed_.matvec(sum_, w.n, x, w) : matvec_.matvec(sum_, w.n, x, w);
   }
 
   void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end) {
-    if (x.rows <= (w.packed ? kPackedRows : kMatvecRows)) {
+    if (few(x, w)) {
       matvec(x, w);
       finish(out, sum_, w.n, w.scale, end, 0);
       return;
     }
     if (w.packed) {
-      amx::packed_table.product(out, filled(x), w, end, panel_);
+      packed_.product(out, filled(x), w, end, panel_);
       return;
     }
     if (w.dtype == product_of(w.k) && x.dtype == w.dtype && gemm_->fused(out, x, w.data, end)) return;
@@ -329,6 +342,7 @@ class CpuOps : public Ops {
   const RowKernels& rows_;
   const MatvecKernels& matvec_;
   const AttentionKernels& attention_;
+  const PackedKernels& packed_;                           // serves where packs()
   std::unique_ptr<Gemm> gemm_;
   std::vector<std::pair<void*, int64_t>> blocks_;
   void *input_ = nullptr, *patches_ = nullptr, *panel_ = nullptr, *attention_scratch_ = nullptr;

@@ -8,17 +8,21 @@
 
 #include "ops/cpu/act.h"
 #include "ops/cpu/team.h"
-#include "ops/cpu/tiles.h"
 #include "ops/cpu/vec.h"
+#if defined(JVLM_ISA_amx)
+#include "ops/cpu/tile_block.h"
+#else
+#include "ops/cpu/pair_block.h"
+#endif
 
-// A block of 32 rows of x by two groups of W is four tiles of sums. Between the steps over k, which keep the tile unit busy for 64 cycles
-// each, the vector units finish a row of the block before: bias, activation, residual and rounding cost next to nothing.
+// A block of rows of x meets a panel, a few groups of W; its sums are finished (bias, activation, residual, rounding) row by row, before the next
+// block's or, with tiles, between its steps.
 //
-// What is near: a panel (two groups) passes over a slab of rows of x that stays in the second cache, while the next panel is fetched.
+// What is near: a panel passes over a slab of rows of x that stays in the second cache, while the next panel is fetched.
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
 
-constexpr int64_t kBlockRows = 32;
+constexpr int64_t kPanelColumns = kPanelGroups * kGroupRows;
 
 // ---- ends ----------------------------------------------------------------------------------------------------------------------------
 
@@ -53,7 +57,7 @@ inline void store_some(uint16_t* p, __mmask16 mask, Vec v) {
 }
 inline __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); }
 
-// What happens to row r of a block, whose sums of the two groups lie at `sum`; the first group's columns begin at `column`.
+// What happens to row r of a block, whose sums of the panel's groups lie at `sum`; the first group's columns begin at `column`.
 template <class T, Act act>
 struct Store {
   Tensor out;
@@ -68,10 +72,13 @@ struct Store {
     };
     if constexpr (sizeof(T) == 2)
       if (past) {
-        const Pairs line = to_pairs(end(0, 0xffff), end(kGroupRows, 0xffff));
-        return _mm512_stream_si512(reinterpret_cast<__m512i*>(out.row<T>(r) + column), std::bit_cast<__m512i>(line));
+        for (int64_t c = 0; c < kPanelColumns && column + c < out.cols; c += 2 * kGroupRows) {
+          const Pairs line = to_pairs(end(c, 0xffff), end(c + kGroupRows, 0xffff));
+          _mm512_stream_si512(reinterpret_cast<__m512i*>(out.row<T>(r) + column + c), std::bit_cast<__m512i>(line));
+        }
+        return;
       }
-    for (int64_t c = 0; c < 2 * kGroupRows; c += kGroupRows) {
+    for (int64_t c = 0; c < kPanelColumns; c += kGroupRows) {
       const __mmask16 mask = first_lanes(out.cols - column - c);
       if (!mask) return;
       store_some(out.row<T>(r) + column + c, mask, end(c, mask));
@@ -83,7 +90,7 @@ struct Add {
   Tensor out;
   const float *scale, *bias, *layer_scale;
   void operator()(const float* sum, int64_t r, int64_t column) const {
-    for (int64_t c = 0; c < 2 * kGroupRows; c += kGroupRows) {
+    for (int64_t c = 0; c < kPanelColumns; c += kGroupRows) {
       const __mmask16 mask = first_lanes(out.cols - column - c);
       if (!mask) return;
       Vec v = load(sum + c);
@@ -96,96 +103,71 @@ struct Add {
   }
 };
 
-// The first group is the gate's, the second the same columns' of up.
+// The first half of the groups is the gate's, the second the same columns' of up.
 template <class T, Act act>
 struct Gate {
   Tensor out;
   const float* scale;
   void operator()(const float* sum, int64_t r, int64_t column) const {
-    Vec gate = load(sum), up = load(sum + kGroupRows);
-    if (scale) gate *= load(scale + column), up *= load(scale + out.cols + column);
-    store_some(out.row<T>(r) + column, 0xffff, activate<act>(gate) * up);
+    for (int64_t c = 0; c < kPanelColumns / 2 && column + c < out.cols; c += kGroupRows) {
+      Vec gate = load(sum + c), up = load(sum + kPanelColumns / 2 + c);
+      if (scale) gate *= load(scale + column + c), up *= load(scale + out.cols + column + c);
+      store_some(out.row<T>(r) + column + c, 0xffff, activate<act>(gate) * up);
+    }
   }
 };
 
 // ---- blocks --------------------------------------------------------------------------------------------------------------------------
 
-// The sums of a block that is not finished yet.
-template <class End>
-struct Pending {
-  const End& end;
-  alignas(64) float sum[kBlockRows * 2 * kGroupRows];
-  int64_t row = 0, rows = 0, first_row = 0, column = 0;
-
-  explicit Pending(const End& e) : end(e) {}
-  void step() {
-    if (row < rows) {
-      end(sum + row * 2 * kGroupRows, first_row + row, column);
-      ++row;
-    }
-  }
-  void flush() {
-    while (row < rows) step();
-  }
-};
-
 // Lines of memory that will be read next, a few a step.
 struct Ahead {
   const char *at = nullptr, *end = nullptr;
-  int64_t bytes = 128;                                    // a step
+  int64_t bytes = 0;                                      // a step
   void step() {
     for (const char* to = std::min(at + bytes, end); at < to; at += 64) _mm_prefetch(at, _MM_HINT_T1);
   }
 };
 
-template <bool two_rows, bool two_groups, class End>
-void block(const uint16_t* x, int64_t stride, const uint16_t* first, const uint16_t* second, int64_t tiles, Pending<End>& pending, Ahead ahead[2]) {
-  _tile_zero(0);
-  if (two_groups) _tile_zero(1);
-  if (two_rows) _tile_zero(2);
-  if (two_rows && two_groups) _tile_zero(3);
-  const uint16_t* lower = x + kGroupRows * stride;
-  for (int64_t t = 0; t < tiles; ++t) {
-    _tile_loadd(4, x + t * kTileInputs, stride * 2);
-    _tile_loadd(6, first + t * kTileNumbers, 64);
-    if (two_groups) _tile_loadd(7, second + t * kTileNumbers, 64);
-    if (two_rows) _tile_loadd(5, lower + t * kTileInputs, stride * 2);
-    _tile_dpbf16ps(0, 4, 6);
-    if (two_groups) _tile_dpbf16ps(1, 4, 7);
-    if (two_rows) _tile_dpbf16ps(2, 5, 6);
-    if (two_rows && two_groups) _tile_dpbf16ps(3, 5, 7);
-    ahead[0].step();
-    ahead[1].step();
-    pending.step();
-  }
-  pending.flush();
-  constexpr int64_t width = 2 * kGroupRows;
-  _tile_stored(0, pending.sum, width * 4);
-  if (two_groups) _tile_stored(1, pending.sum + kGroupRows, width * 4);
-  if (two_rows) _tile_stored(2, pending.sum + kGroupRows * width, width * 4);
-  if (two_rows && two_groups) _tile_stored(3, pending.sum + kGroupRows * width + kGroupRows, width * 4);
-}
+// The sums of a block that is not finished yet, and the panel that comes next.
+template <class End>
+struct Pending {
+  const End& end;
+  alignas(64) float sum[kBlockRows * kPanelColumns];
+  int64_t row = 0, rows = 0, first_row = 0, column = 0;
+  Ahead ahead[kPanelGroups];
 
-// int8 to bf16, which holds every such integer: both bytes of the magnitude's out of a table, then the sign. The table of a register ends at
-// 63; from there on the bytes are 0x42 and twice the magnitude.
+  explicit Pending(const End& e) : end(e) {}
+  void fetch() {
+    for (Ahead& a : ahead) a.step();
+  }
+  void finish_row() {
+    if (row < rows) {
+      end(sum + row * kPanelColumns, first_row + row, column);
+      ++row;
+    }
+  }
+  void finish() {
+    while (row < rows) finish_row();
+  }
+};
+
+// int8 (-127 to 127) to bf16, which holds every such integer: both bytes of the magnitude's out of a table, then the sign.
 struct Widening {
-  __m512i low, high;
+  __m512i low[2], high[2];
   Widening() {
-    alignas(64) uint8_t bytes[2][64];
-    for (int v = 0; v < 64; ++v) {
+    alignas(64) uint8_t bytes[2][128];
+    for (int v = 0; v < 128; ++v) {
       const uint16_t h = to_bf16(static_cast<float>(v));
       bytes[0][v] = static_cast<uint8_t>(h), bytes[1][v] = static_cast<uint8_t>(h >> 8);
     }
-    low = _mm512_load_si512(bytes[0]), high = _mm512_load_si512(bytes[1]);
+    for (int i = 0; i < 2; ++i) low[i] = _mm512_load_si512(bytes[0] + 64 * i), high[i] = _mm512_load_si512(bytes[1] + 64 * i);
   }
   // 64 bytes to two pairs of inputs for sixteen rows.
   void operator()(Pairs& a, Pairs& b, const int8_t* from) const {
-    const __m512i q = _mm512_loadu_si512(from), magnitude = _mm512_abs_epi8(q), twice = _mm512_add_epi8(magnitude, magnitude);
-    const __mmask64 small = ~_mm512_movepi8_mask(twice);
-    const __m512i l = _mm512_mask_permutexvar_epi8(twice, small, magnitude, low);
+    const __m512i q = _mm512_loadu_si512(from), magnitude = _mm512_abs_epi8(q);
+    const __m512i l = _mm512_permutex2var_epi8(low[0], magnitude, low[1]);
     // h | (q & 0x80)
-    const __m512i h = _mm512_ternarylogic_epi32(_mm512_mask_permutexvar_epi8(_mm512_set1_epi8(0x42), small, magnitude, high), q,
-                                                _mm512_set1_epi8(-128), 0xf8);
+    const __m512i h = _mm512_ternarylogic_epi32(_mm512_permutex2var_epi8(high[0], magnitude, high[1]), q, _mm512_set1_epi8(-128), 0xf8);
     a = std::bit_cast<Pairs>(_mm512_unpacklo_epi8(l, h)), b = std::bit_cast<Pairs>(_mm512_unpackhi_epi8(l, h));
   }
 };
@@ -200,23 +182,6 @@ void widen(uint16_t* out, const int8_t* from, int64_t count) {
   }
 }
 
-// A panel over a slab of rows of x, inputs from tile `t0` on.
-template <class End>
-void panel(Tensor x, int64_t from, int64_t to, int64_t t0, int64_t tiles, const uint16_t* first, const uint16_t* second, int64_t column,
-           Pending<End>& pending, Ahead ahead[2]) {
-  for (int64_t r = from; r < to; r += kBlockRows) {
-    const int64_t rows = std::min(kBlockRows, to - r);
-    const uint16_t* at = x.row<uint16_t>(r) + t0 * kTileInputs;
-    if (rows < kBlockRows) configure_tiles(static_cast<int>(rows));
-    if (rows > kGroupRows)
-      second ? block<true, true>(at, x.stride, first, second, tiles, pending, ahead) : block<true, false>(at, x.stride, first, second, tiles, pending, ahead);
-    else
-      second ? block<false, true>(at, x.stride, first, second, tiles, pending, ahead) : block<false, false>(at, x.stride, first, second, tiles, pending, ahead);
-    pending.row = 0, pending.rows = rows, pending.first_row = r, pending.column = column;
-    if (rows < kBlockRows) configure_tiles(kBlockRows);
-  }
-}
-
 int64_t second_cache() {
   static const int64_t bytes = [] {
     const int64_t found = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -227,62 +192,63 @@ int64_t second_cache() {
 
 constexpr int64_t kMostTiles = 48;                        // of k at a time, where sums can be added up in the output
 
-// `panels` panels; panel p has the groups p*step and p*step + distance. ends(k0) is what happens to the sums of the inputs from k0 on.
-template <class Ends>
-void run(Tensor x, const Matrix& w, int64_t panels, int64_t step, int64_t distance, bool in_parts, void* scratch, Ends&& ends) {
-  const int64_t all = (w.k + kTileInputs - 1) / kTileInputs, groups = (w.n + kGroupRows - 1) / kGroupRows;
+// groups(p, group): numbers of panel p's groups; one that is there twice is multiplied twice. ends(first) is what happens to sums over a part of k.
+template <class Groups, class Ends>
+void run(Tensor x, const Matrix& w, int64_t panels, int64_t columns, bool in_parts, void* scratch, Groups&& groups, Ends&& ends) {
+  const int64_t all = (w.k + kTileInputs - 1) / kTileInputs;
   const int64_t parts = in_parts ? (all + kMostTiles - 1) / kMostTiles : 1, part = (all + parts - 1) / parts;
   const int64_t slab = std::max(second_cache() * 3 / 8 / (part * kTileInputs * 2), 2 * kBlockRows), slabs = std::max<int64_t>(1, (x.rows + slab / 2) / slab);
-  const int64_t even = (x.rows + slabs - 1) / slabs, rows = (even + kBlockRows - 1) / kBlockRows * kBlockRows;
+  const int64_t even = (x.rows + slabs - 1) / slabs, rows = up(even, kBlockRows);
   const int64_t threads = team_size(), chunks = std::min(panels, threads * (parts > 1 ? 1 : 4));
   const int64_t size = size_of(w.dtype);
   const bool narrow = w.dtype == Dtype::i8;
   parallel_each(slabs * chunks, [&](int64_t work) {
-    configure_tiles(kBlockRows);
-    uint16_t* wide = reinterpret_cast<uint16_t*>(static_cast<char*>(scratch) + team_member() * (2 * all * kTileNumbers * 2));
+    const Unit unit;
+    uint16_t* wide = reinterpret_cast<uint16_t*>(static_cast<char*>(scratch) + team_member() * (kPanelGroups * all * kTileNumbers * 2));
     const int64_t from = work / chunks * rows, to = std::min(x.rows, from + rows), chunk = work % chunks;
     const int64_t begin = panels * chunk / chunks, end = panels * (chunk + 1) / chunks;
     for (int64_t t0 = 0; t0 < all && from < to; t0 += part) {
-      const int64_t tiles = std::min(part, all - t0);
+      const int64_t tiles = std::min(part, all - t0), blocks = (to - from + kBlockRows - 1) / kBlockRows;
       const auto finish = ends(t0 == 0);
       Pending pending(finish);
+      auto place = [&](int64_t g) { return static_cast<const char*>(w.data) + (g * all + t0) * kTileNumbers * size; };
       for (int64_t p = begin; p < end; ++p) {
-        auto group = [&](int64_t g) -> const char* {
-          return g < groups ? static_cast<const char*>(w.data) + (g * all + t0) * kTileNumbers * size : nullptr;
-        };
-        const char *first = group(p * step), *second = group(p * step + distance);
-        Ahead ahead[2];
-        if (p + 1 < end) {
-          const char* next[2] = {group((p + 1) * step), group((p + 1) * step + distance)};
-          for (int i = 0; i < 2; ++i)
-            if (next[i]) {
-              ahead[i].at = next[i], ahead[i].end = next[i] + tiles * kTileNumbers * size;
-              if (to - from <= kBlockRows) ahead[i].bytes = kTileNumbers * size;
-            }
+        int64_t now[kPanelGroups], next[kPanelGroups];
+        groups(p, now);
+        groups(std::min(p + 1, end - 1), next);
+        const uint16_t* group[kPanelGroups];
+        for (int i = 0; i < kPanelGroups; ++i) {
+          pending.ahead[i] = {place(next[i]), place(next[i]) + (p + 1 < end ? tiles * kTileNumbers * size : 0),
+                              std::max<int64_t>(128, up(kTileNumbers * size / blocks, 64))};
+          group[i] = reinterpret_cast<const uint16_t*>(place(now[i]));
+          if (narrow) {
+            uint16_t* to_wide = wide + i * tiles * kTileNumbers;
+            widen(to_wide, reinterpret_cast<const int8_t*>(place(now[i])), tiles * kTileNumbers);
+            group[i] = to_wide;
+          }
         }
-        const uint16_t *b0 = reinterpret_cast<const uint16_t*>(first), *b1 = reinterpret_cast<const uint16_t*>(second);
-        if (narrow) {
-          widen(wide, reinterpret_cast<const int8_t*>(first), tiles * kTileNumbers);
-          if (second) widen(wide + tiles * kTileNumbers, reinterpret_cast<const int8_t*>(second), tiles * kTileNumbers);
-          written();
-          b0 = wide, b1 = second ? wide + tiles * kTileNumbers : nullptr;
+        for (int64_t r = from; r < to; r += kBlockRows) {
+          const int64_t there = std::min(kBlockRows, to - r);
+          unit.multiply(pending, x.row<uint16_t>(r) + t0 * kTileInputs, x.stride, there, group, tiles);
+          pending.row = 0, pending.rows = there, pending.first_row = r, pending.column = p * columns;
         }
-        panel(x, from, to, t0, tiles, b0, b1, p * step * kGroupRows, pending, ahead);
       }
-      pending.flush();
+      pending.finish();
     }
-    _tile_release();
     _mm_sfence();                                         // after what was written past the caches
   });
 }
 
-int64_t scratch_bytes(int64_t max_inputs, int threads) { return threads * 2 * (max_inputs + kTileInputs) / kTileInputs * kTileNumbers * 2; }
+int64_t scratch_bytes(int64_t max_inputs, int threads) { return threads * kPanelGroups * (max_inputs + kTileInputs) / kTileInputs * kTileNumbers * 2; }
 
 void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* scratch) {
-  const int64_t panels = (w.n + 2 * kGroupRows - 1) / (2 * kGroupRows);
+  const int64_t panels = (w.n + kPanelColumns - 1) / kPanelColumns, last = (w.n - 1) / kGroupRows;
+  auto groups = [&](int64_t p, int64_t* group) {
+    for (int64_t i = 0; i < kPanelGroups; ++i) group[i] = std::min(p * kPanelGroups + i, last);
+  };
   if (end.add) {
     // The output holds the sums of the parts; the bias comes with the first.
-    run(x, w, panels, 2, 1, true, scratch, [&](bool first) { return Add{out, w.scale, first ? end.bias : nullptr, end.layer_scale}; });
+    run(x, w, panels, kPanelColumns, true, scratch, groups, [&](bool first) { return Add{out, w.scale, first ? end.bias : nullptr, end.layer_scale}; });
     return;
   }
   // An output that would not stay in the second cache goes past it: no line is fetched only to be overwritten, which the fetching of weights
@@ -291,34 +257,57 @@ void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* s
   const bool past = lines && out.rows * out.cols * 2 > second_cache();
   with_act(end.act, [&](auto act) {
     if (out.dtype == Dtype::f32)
-      run(x, w, panels, 2, 1, false, scratch, [&](bool) { return Store<float, decltype(act)::value>{out, w.scale, end.bias, false}; });
+      run(x, w, panels, kPanelColumns, false, scratch, groups,
+          [&](bool) { return Store<float, decltype(act)::value>{out, w.scale, end.bias, false}; });
     else
-      run(x, w, panels, 2, 1, false, scratch, [&](bool) { return Store<uint16_t, decltype(act)::value>{out, w.scale, end.bias, past}; });
+      run(x, w, panels, kPanelColumns, false, scratch, groups,
+          [&](bool) { return Store<uint16_t, decltype(act)::value>{out, w.scale, end.bias, past}; });
   });
 }
 
 void gate(Tensor out, Tensor x, const Matrix& w, Act act, void* scratch) {
-  const int64_t groups = out.cols / kGroupRows;
+  constexpr int64_t half = kPanelGroups / 2;
+  const int64_t count = out.cols / kGroupRows;            // of the gate's groups; as many of up follow
+  auto groups = [&](int64_t p, int64_t* group) {
+    for (int64_t i = 0; i < half; ++i) {
+      group[i] = std::min(p * half + i, count - 1);
+      group[half + i] = count + group[i];
+    }
+  };
   with_act(act, [&](auto a) {
-    run(x, w, groups, 1, groups, false, scratch, [&](bool) { return Gate<uint16_t, decltype(a)::value>{out, w.scale}; });
+    run(x, w, (count + half - 1) / half, kPanelColumns / 2, false, scratch, groups,
+        [&](bool) { return Gate<uint16_t, decltype(a)::value>{out, w.scale}; });
   });
 }
 
 // ---- few rows ------------------------------------------------------------------------------------------------------------------------
 
-// Two pairs of inputs for sixteen rows. bf16 is used as fast as memory gives it: what is fetched far ahead (kAhead, bytes) only takes the
-// place of what is needed now, and two streams, of a group each, come faster than one. int8 leaves time in which the second cache is filled.
-struct Two {
-  static constexpr int64_t kAhead = 1024, kStreams = 2;
-  void operator()(Pairs& a, Pairs& b, const uint16_t* from) const { a = load_pairs(from), b = load_pairs(from + 32); }
+// How weights are read: groups side by side, each a stream of its own, and how many bytes ahead they are fetched, 0: left to the processor.
+struct Reading {
+  int64_t streams, ahead;
 };
-struct WideningTwo : Widening {
-  static constexpr int64_t kAhead = 4096, kStreams = 1;
+template <class W>
+constexpr Reading reading(int rows) {
+#if defined(JVLM_ISA_amx)
+  // Measured on Sapphire Rapids. bf16 is used as fast as memory gives it: what is fetched far ahead only takes the place of what is needed now. int8
+  // leaves time in which the second cache is filled.
+  static_cast<void>(rows);
+  return sizeof(W) == 2 ? Reading{2, 1024} : Reading{1, 4096};
+#else
+  // Measured on Zen 4: memory is read fastest in its own order; several rows of x take so long that the processor does not look far enough ahead.
+  return rows == 1 ? Reading{1, 0} : Reading{2, 4096};
+#endif
+}
+
+// Two pairs of inputs for sixteen rows.
+struct Same {
+  void operator()(Pairs& a, Pairs& b, const uint16_t* from) const { a = load_pairs(from), b = load_pairs(from + 32); }
 };
 
 // Outputs of `groups` groups, `length` numbers apart, for `count` rows of x.
 template <int count, int groups, class W, class Read>
 void dot(float* out, int64_t stride, int64_t outputs, const W* w, int64_t length, const uint16_t* x, int64_t x_stride, int64_t k, const Read& read) {
+  constexpr int64_t ahead = reading<W>(count).ahead;
   Vec even[groups][count] = {}, odd[groups][count] = {};
   auto times = [&](Vec& acc, Pairs weight, const uint16_t* pair) {
     uint32_t both;
@@ -330,8 +319,8 @@ void dot(float* out, int64_t stride, int64_t outputs, const W* w, int64_t length
     Pairs a[groups], b[groups];
     for (int g = 0; g < groups; ++g) {
       const W* at = w + g * length + p * 2 * kGroupRows;
-      _mm_prefetch(reinterpret_cast<const char*>(at) + Read::kAhead, _MM_HINT_T1);
-      if (sizeof(W) == 2) _mm_prefetch(reinterpret_cast<const char*>(at) + Read::kAhead + 64, _MM_HINT_T1);
+      if constexpr (ahead > 0)
+        for (size_t line = 0; line < sizeof(W); ++line) _mm_prefetch(reinterpret_cast<const char*>(at) + ahead + 64 * line, _MM_HINT_T1);
       read(a[g], b[g], at);
     }
     for (int t = 0; t < count; ++t)
@@ -356,18 +345,21 @@ void dot(float* out, int64_t stride, int64_t outputs, const W* w, int64_t length
       store_some(out + t * stride + g * kGroupRows, first_lanes(outputs - g * kGroupRows), even[g][t] + odd[g][t]);
 }
 
-template <class Read, class W>
-void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* data) {
-  const Read read;
+template <class W, class Read>
+void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* data, const Read& read) {
   const int64_t groups = (w.n + kGroupRows - 1) / kGroupRows, length = packed_numbers(kGroupRows, w.k);
-  parallel_parts((groups + Read::kStreams - 1) / Read::kStreams, 1, [&](int64_t i) {
-    const int64_t g = i * Read::kStreams, outputs = w.n - g * kGroupRows;
+  parallel_parts((groups + 1) / 2, 1, [&](int64_t i) {
     auto rows = [&]<int count>(int64_t t) {
-      float* to = out + t * stride + g * kGroupRows;
-      if (g + Read::kStreams <= groups)
-        dot<count, Read::kStreams>(to, stride, outputs, data + g * length, length, x.row<uint16_t>(t), x.stride, w.k, read);
-      else
-        dot<count, 1>(to, stride, outputs, data + g * length, length, x.row<uint16_t>(t), x.stride, w.k, read);
+      constexpr int64_t streams = reading<W>(count).streams;
+      const int64_t end = std::min(groups, 2 * i + 2);
+      for (int64_t g = 2 * i; g < end; g += streams) {
+        float* to = out + t * stride + g * kGroupRows;
+        const int64_t outputs = w.n - g * kGroupRows;
+        if (g + streams <= end)
+          dot<count, streams>(to, stride, outputs, data + g * length, length, x.row<uint16_t>(t), x.stride, w.k, read);
+        else
+          dot<count, 1>(to, stride, outputs, data + g * length, length, x.row<uint16_t>(t), x.stride, w.k, read);
+      }
     };
     int64_t t = 0;
     for (; t + 4 <= x.rows; t += 4) rows.template operator()<4>(t);
@@ -379,9 +371,9 @@ void rows_of(float* out, int64_t stride, Tensor x, const Matrix& w, const W* dat
 
 void matvec(float* out, int64_t stride, Tensor x, const Matrix& w) {
   if (w.dtype == Dtype::i8)
-    rows_of<WideningTwo>(out, stride, x, w, static_cast<const int8_t*>(w.data));
+    rows_of(out, stride, x, w, static_cast<const int8_t*>(w.data), Widening());
   else
-    rows_of<Two>(out, stride, x, w, static_cast<const uint16_t*>(w.data));
+    rows_of(out, stride, x, w, static_cast<const uint16_t*>(w.data), Same());
 }
 
 }  // namespace

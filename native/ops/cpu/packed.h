@@ -1,4 +1,4 @@
-// Products with weights in the order that AMX tiles take. Rows of W go in groups of 16; a group holds, for every 32 inputs, one tile:
+// bf16 products with weights in the order that AMX tiles take, and AVX-512 without them. Rows of W go in groups of 16; a group holds, for every 32 inputs, one tile:
 // sixteen pairs of inputs, each pair for all 16 rows one after the other. n is filled up to a multiple of 16 and k of 32 with zeros.
 // bf16: a tile is 1 KiB. int8: half the size, and two pairs, a and b, share 64 bytes: four rows' a, the same rows' b, and so on, which is
 // the order that widening bytes within quarters of a register undoes. The product of one row reads the same memory straight through, sixteen
@@ -31,6 +31,7 @@ struct PackedKernels {
   void (*matvec)(float* out, int64_t stride, Tensor x, const Matrix& w);
 };
 
+namespace avx512 { extern const PackedKernels packed_table; }
 namespace amx { extern const PackedKernels packed_table; }
 
 }  // namespace jvlm::cpu

@@ -24,10 +24,6 @@ constexpr int64_t kChunk = 32;            // dimensions of a register
 constexpr int kMostHeads = 8;
 constexpr int64_t kRunKeys = 64;          // keys between two looks at the largest score
 
-inline __mmask32 chunk_mask(int64_t size, int64_t chunk) {
-  return size - chunk * kChunk >= kChunk ? ~__mmask32{0} : (__mmask32{1} << (size - chunk * kChunk)) - 1;
-}
-
 inline Pairs load_chunk(const uint16_t* p, __mmask32 mask) { return std::bit_cast<Pairs>(_mm512_maskz_loadu_epi16(mask, p)); }
 
 // Lines that will be read next.
@@ -127,7 +123,7 @@ struct Scores {
       Vec acc[16] = {};
       const int64_t there = std::min(together, count - j);
       for (int64_t c = 0; c < chunks; ++c) {
-        const __mmask32 mask = chunk_mask(size, c);
+        const __mmask32 mask = first_numbers(size - c * kChunk);
         ahead.step(together);
         for (int64_t k = 0; k < together; ++k) {
           if (k >= there) break;
@@ -151,7 +147,7 @@ inline void add_pairs(float* mean, const float* shrink, const uint32_t* weight, 
                       int64_t count, int64_t size, int64_t chunk, int64_t width) {
   Vec low[heads][chunks], high[heads][chunks];
   __mmask32 mask[chunks];
-  for (int c = 0; c < chunks; ++c) mask[c] = chunk_mask(size, chunk + c);
+  for (int c = 0; c < chunks; ++c) mask[c] = first_numbers(size - (chunk + c) * kChunk);
   for (int g = 0; g < heads; ++g)
     for (int c = 0; c < chunks; ++c) {
       const float* at = mean + g * width + (chunk + c) * kChunk;

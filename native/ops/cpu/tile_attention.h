@@ -51,27 +51,6 @@ inline TileBench tile_bench(void* scratch, int64_t bytes, int64_t keys, int64_t 
   return b;
 }
 
-// Sixteen rows of 32 numbers as pairs: row p of the tile is the pair p of all sixteen.
-inline void transpose_pairs(uint16_t* out, const __m512i row[16]) {
-  __m512i a[16], b[16];
-  for (int i = 0; i < 16; i += 2) a[i] = _mm512_unpacklo_epi32(row[i], row[i + 1]), a[i + 1] = _mm512_unpackhi_epi32(row[i], row[i + 1]);
-  for (int i = 0; i < 16; i += 4) {
-    b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]), b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-    b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]), b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-  }
-  // b[4g + c] holds, in its quarter q, pair 4q + c of the rows 4g to 4g + 3.
-  for (int c = 0; c < 4; ++c) {
-    const __m512i even = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x88), odd = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xdd);
-    const __m512i even2 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0x88), odd2 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0xdd);
-    _mm512_storeu_si512(out + c * 32, _mm512_shuffle_i32x4(even, even2, 0x88));
-    _mm512_storeu_si512(out + (4 + c) * 32, _mm512_shuffle_i32x4(odd, odd2, 0x88));
-    _mm512_storeu_si512(out + (8 + c) * 32, _mm512_shuffle_i32x4(even, even2, 0xdd));
-    _mm512_storeu_si512(out + (12 + c) * 32, _mm512_shuffle_i32x4(odd, odd2, 0xdd));
-  }
-}
-
-inline __mmask32 first_numbers(int64_t count) { return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1; }
-
 // key(j), value(j): where the numbers of key j lie.
 template <class Key, class Value>
 void pack_tiles(const TileBench& b, int64_t keys, int64_t size, Key&& key, Value&& value) {
@@ -81,16 +60,12 @@ void pack_tiles(const TileBench& b, int64_t keys, int64_t size, Key&& key, Value
       __m512i row[16];
       const __mmask32 mask = first_numbers(size - i);
       for (int64_t r = 0; r < kGroupRows; ++r) row[r] = j + r < keys ? _mm512_maskz_loadu_epi16(mask, key(j + r) + i) : _mm512_setzero_si512();
-      transpose_pairs(b.keys + j * d + i * kGroupRows, row);
+      transpose_pairs(b.keys + j * d + i * kGroupRows, 2 * kGroupRows, 16, row);
     }
   for (int64_t j = 0; j < n; j += 2) {
     const uint16_t *even = j < keys ? value(j) : nullptr, *odd = j + 1 < keys ? value(j + 1) : nullptr;
-    for (int64_t i = 0; i < size; i += kGroupRows) {
-      const auto mask = static_cast<__mmask16>(first_numbers(std::min<int64_t>(size - i, 16)));
-      __m512i both = even ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + i)) : _mm512_setzero_si512();
-      if (odd) both = _mm512_or_si512(both, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + i)), 16));
-      _mm512_storeu_si512(b.values + i * n + j / kTileInputs * kTileNumbers + j % kTileInputs / 2 * 32, both);
-    }
+    for (int64_t i = 0; i < size; i += kGroupRows)
+      _mm512_storeu_si512(b.values + i * n + j / kTileInputs * kTileNumbers + j % kTileInputs / 2 * 32, interleaved(even, odd, i, size));
   }
   written();
 }

@@ -152,6 +152,38 @@ inline Pairs upper_halves(Vec low, Vec high) {
                                                     33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
   return std::bit_cast<Pairs>(_mm512_permutex2var_epi16(std::bit_cast<__m512i>(low), _mm512_load_si512(kOdd), std::bit_cast<__m512i>(high)));
 }
+
+inline __mmask32 first_numbers(int64_t count) { return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1; }
+
+// Sixteen rows of 32 numbers as pairs: pair p of all sixteen goes to out + p * stride, for the first `pairs` of them.
+inline void transpose_pairs(uint16_t* out, int64_t stride, int64_t pairs, const __m512i row[16]) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 16; i += 2) a[i] = _mm512_unpacklo_epi32(row[i], row[i + 1]), a[i + 1] = _mm512_unpackhi_epi32(row[i], row[i + 1]);
+  for (int i = 0; i < 16; i += 4) {
+    b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]), b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+    b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]), b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+  }
+  auto put = [&](int64_t p, __m512i pair) {
+    if (p < pairs) _mm512_storeu_si512(out + p * stride, pair);
+  };
+  // b[4g + c] holds, in its quarter q, pair 4q + c of the rows 4g to 4g + 3.
+  for (int c = 0; c < 4; ++c) {
+    const __m512i even = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x88), odd = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xdd);
+    const __m512i even2 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0x88), odd2 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0xdd);
+    put(c, _mm512_shuffle_i32x4(even, even2, 0x88));
+    put(4 + c, _mm512_shuffle_i32x4(odd, odd2, 0x88));
+    put(8 + c, _mm512_shuffle_i32x4(even, even2, 0xdd));
+    put(12 + c, _mm512_shuffle_i32x4(odd, odd2, 0xdd));
+  }
+}
+
+// Sixteen pairs, of one number of each row, from number i on; zero beyond `size` and where there is no row.
+inline __m512i interleaved(const uint16_t* even, const uint16_t* odd, int64_t i, int64_t size) {
+  const auto mask = static_cast<__mmask16>(first_numbers(size - i));
+  __m512i both = even ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + i)) : _mm512_setzero_si512();
+  if (odd) both = _mm512_or_si512(both, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + i)), 16));
+  return both;
+}
 #endif
 
 }  // namespace jvlm::cpu::JVLM_ISA

@@ -267,7 +267,7 @@ final class Bench implements Callable<Integer> {
                 double bytes = DECODED * work.decode(batch, CONTEXT + (DECODED + 1) / 2.0, precision);
                 Map<String, Object> row = row(name, "batch", line, seconds, bytes, "bytes", reading);
                 if (line.has("read_gbs")) {
-                    // Of the model's own memory right before and after each run: what the machine gives changes from one second to the next.
+                    // Right before and after each run: what the machine gives changes from one second to the next.
                     double[] rates = line.path("read_gbs").valueStream().mapToDouble(JsonNode::asDouble).toArray();
                     row.put("ceilingGigaPerSecond", median(rates));
                     row.put("ratio", median(IntStream.range(0, rates.length).mapToDouble(i -> bytes / seconds[i] * 1e-9 / rates[i]).toArray()));
