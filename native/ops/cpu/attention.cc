@@ -238,16 +238,16 @@ struct PairsOfBf16 {
 
 #endif
 
-template <class T>
-struct ArithmeticOf {
-  using Type = Floats;
-};
+// body.operator()<T, A>(): the activations' type and the arithmetic, in pairs of bf16 where that is there and multiplies faster.
+template <class F>
+void with_arithmetic(const Tensor& x, Dtype product, F&& body) {
+  if (x.dtype == Dtype::f32) return body.template operator()<float, Floats>();
 #ifdef JVLM_DOT_BF16
-template <>
-struct ArithmeticOf<uint16_t> {
-  using Type = PairsOfBf16;
-};
+  if (product == Dtype::bf16) return body.template operator()<uint16_t, PairsOfBf16>();
 #endif
+  static_cast<void>(product);
+  body.template operator()<uint16_t, Floats>();
+}
 
 // Softmax of row r of a register tile over the keys first ... last-1 of a stretch; the others get weight 0 from `from` to `to`. Returns what
 // the sums of earlier stretches are to be multiplied by.
@@ -319,12 +319,11 @@ void many_on_tiles(int64_t queries, int64_t keys, int64_t most, int64_t size, fl
 
 // Queries over the keys of one head, which are packed first; key(j), value(j): where the numbers of key j lie; query(i): a Query. `most` keys lie
 // in a thread's bench at most.
-template <class T, class Key, class Value, class QueryAt>
+template <class T, class A, class Key, class Value, class QueryAt>
 void many(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale, void* scratch, Key&& key, Value&& value, QueryAt&& query) {
 #if defined(JVLM_ISA_amx)
-  if constexpr (sizeof(T) == 2) return many_on_tiles(queries, keys, most, size, scale, scratch, key, value, query);
+  if constexpr (std::is_same_v<A, PairsOfBf16>) return many_on_tiles(queries, keys, most, size, scale, scratch, key, value, query);
 #endif
-  using A = typename ArithmeticOf<T>::Type;
   const Bench b = bench_of(scratch, most, size);
   const int64_t n = up(keys, kHalf), d = up(size, kLanes);
   A::pack(b, keys, n, d, size, key, value);
@@ -351,7 +350,7 @@ void many(int64_t queries, int64_t keys, int64_t most, int64_t size, float scale
   }
 }
 
-template <class T>
+template <class T, class A>
 void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads, int32_t size,
            float scale, void* scratch) {
   const int64_t group = heads / kv_heads, units = static_cast<int64_t>(queries.count) * kv_heads;
@@ -362,7 +361,7 @@ void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries,
     const int64_t count = keys.start[picture + 1] - first_key, rows = (queries.start[picture + 1] - first_query) * group;
     const int64_t each = up((rows + splits - 1) / splits, kBatch), from = std::min(rows, work % splits * each), to = std::min(rows, from + each);
     if (from == to) return;
-    many<T>(
+    many<T, A>(
         to - from, count, keys.most, size, scale, scratch, [&](int64_t j) { return k.row<T>(first_key + j) + head * size; },
         [&](int64_t j) { return v.row<T>(first_key + j) + head * size; },
         [&](int64_t i) {
@@ -373,11 +372,8 @@ void dense(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries,
 }
 
 void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads, int32_t size,
-               float scale, void* scratch) {
-  if (q.dtype == Dtype::f32)
-    dense<float>(out, q, k, v, queries, keys, heads, kv_heads, size, scale, scratch);
-  else
-    dense<uint16_t>(out, q, k, v, queries, keys, heads, kv_heads, size, scale, scratch);
+               float scale, Dtype product, void* scratch) {
+  with_arithmetic(q, product, [&]<class T, class A>() { dense<T, A>(out, q, k, v, queries, keys, heads, kv_heads, size, scale, scratch); });
 }
 
 // ---- the paged cache -------------------------------------------------------------------------------------------------------------------
@@ -389,13 +385,13 @@ const T* slot(const void* cache, const KvCache& c, const Step& step, int32_t s, 
 }
 
 // The new tokens of a sequence, all query heads of one key/value head.
-template <class T>
+template <class T, class A>
 void prompt(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, int32_t s, int64_t kv,
             int64_t most, void* scratch) {
   const int64_t size = c.head_size, group = heads / c.kv_heads, fresh = step.seq_start[s + 1] - step.seq_start[s], past = step.past[s];
   // Keys before the first query's window are seen by none.
   const int64_t base = window > 0 ? std::max<int64_t>(0, past + 1 - window) : 0;
-  many<T>(
+  many<T, A>(
       fresh * group, past + fresh - base, most, size, scale, scratch, [&](int64_t j) { return slot<T>(c.k, c, step, s, kv, base + j); },
       [&](int64_t j) { return slot<T>(c.v, c, step, s, kv, base + j); },
       [&](int64_t i) {
@@ -515,7 +511,7 @@ void join(Tensor out, const float* rooms, const KvCache& c, int32_t heads, const
   }
 }
 
-template <class T>
+template <class T, class A>
 void paged(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, void* scratch) {
   const int64_t kv_heads = c.kv_heads, group = heads / kv_heads, units = step.sequences * kv_heads, threads = team_size();
   float* rooms = static_cast<float*>(scratch);
@@ -525,7 +521,7 @@ void paged(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale,
     parallel_each(units, [&](int64_t unit) {
       const auto s = static_cast<int32_t>(unit / kv_heads);
       if (step.seq_start[s + 1] - step.seq_start[s] > 1) {
-        prompt<T>(out, qkv, c, heads, scale, window, step, s, unit % kv_heads, step.max_length, scratch);
+        prompt<T, A>(out, qkv, c, heads, scale, window, step, s, unit % kv_heads, step.max_length, scratch);
       } else {
         float* room = rooms + unit * part_floats(group, c.head_size);
         split_of<T>(room, qkv, c, heads, scale, window, step, s, unit % kv_heads, 0, 1);
@@ -545,11 +541,8 @@ void paged(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale,
             unit % kv_heads, splits);
 }
 
-void attend(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, void* scratch) {
-  if (qkv.dtype == Dtype::f32)
-    paged<float>(out, qkv, c, heads, scale, window, step, scratch);
-  else
-    paged<uint16_t>(out, qkv, c, heads, scale, window, step, scratch);
+void attend(Tensor out, Tensor qkv, const KvCache& c, int32_t heads, float scale, int32_t window, const Step& step, Dtype product, void* scratch) {
+  with_arithmetic(qkv, product, [&]<class T, class A>() { paged<T, A>(out, qkv, c, heads, scale, window, step, scratch); });
 }
 
 int64_t scratch_bytes(const Scratch& s, int threads) {

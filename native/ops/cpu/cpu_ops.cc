@@ -66,9 +66,10 @@ class CpuOps : public Ops {
       : act_(act), isa_(best_isa()), threads_(os::cpu_count()), rows_(pick(isa_, portable::row_table, avx2::row_table, avx512::row_table, amx::row_table)),
         matvec_(pick(isa_, portable::matvec_table, avx2::matvec_table, avx512::matvec_table, amx::matvec_table)),
         attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table, amx::attention_table)),
-        packed_(isa_ == Isa::amx ? amx::packed_table : avx512::packed_table), gemm_(make_gemm(isa_)) {
+        gemm_(make_gemm(isa_)) {
     omp_set_num_threads(threads_);
     product_ = act == Dtype::f32 ? Dtype::f32 : faster_product(isa_, *gemm_);
+    if (act == Dtype::bf16 && isa_ >= Isa::avx512) packed_ = tiles() ? &amx::packed_table : &avx512::packed_table;
   }
 
   ~CpuOps() override {
@@ -84,7 +85,7 @@ class CpuOps : public Ops {
   }
   void upload(void* device, const void* host, int64_t bytes) override { std::memcpy(device, host, static_cast<size_t>(bytes)); }
   int64_t packed_bytes(Dtype dtype, int64_t n, int64_t k) const override {
-    return packs() && dtype != Dtype::f32 ? packed_numbers(n, k) * size_of(dtype) : 0;
+    return packed_ && dtype != Dtype::f32 ? packed_numbers(n, k) * size_of(dtype) : 0;
   }
   void pack(const Matrix& w, int64_t first, int64_t rows, const void* host) override {
     // Numbers lie in the same places in every tile.
@@ -135,7 +136,7 @@ class CpuOps : public Ops {
 #else
     const char* by = "";
 #endif
-    if (packs()) by = isa_ == Isa::amx ? " on tiles" : "";
+    if (packed_) by = tiles() ? " on tiles" : "";
     return std::string(name(isa_)) + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads") + ", products in " +
            (product_ == Dtype::f32 ? "float32" : "bf16") + by;
   }
@@ -158,7 +159,7 @@ class CpuOps : public Ops {
 
   void attention(Tensor out, Tensor q, Tensor k, Tensor v, const PictureRows& queries, const PictureRows& keys, int32_t heads, int32_t kv_heads,
                  int32_t head_size, float scale) override {
-    attention_.attention(out, q, k, v, queries, keys, heads, kv_heads, head_size, scale, attention_scratch_);
+    attention_.attention(out, q, k, v, queries, keys, heads, kv_heads, head_size, scale, product_, attention_scratch_);
   }
 
   void pixel_shuffle_norm(Tensor out, Tensor x, int32_t tiles, int32_t grid, const Norm& norm) override {
@@ -197,7 +198,7 @@ class CpuOps : public Ops {
       return;
     }
     if (w.packed && m % kGroupRows == 0) {
-      packed_.gate(out, filled(x), w, act, panel_);
+      packed_->gate(out, filled(x), w, act, panel_);
       return;
     }
     if (w.packed) {                                       // a group of rows holds both gates and ups
@@ -205,7 +206,7 @@ class CpuOps : public Ops {
       const int64_t fit = sum_numbers_ / w.n;
       for (int64_t r = 0; r < x.rows; r += fit) {
         const int64_t rows = std::min(fit, x.rows - r);
-        packed_.product({sum_, Dtype::f32, rows, w.n}, x.slice(r, rows), w, Epilogue(), panel_);
+        packed_->product({sum_, Dtype::f32, rows, w.n}, x.slice(r, rows), w, Epilogue(), panel_);
         rows_.finish_gate(out.slice(r, rows), sum_, w.n, nullptr, act);
       }
       return;
@@ -247,7 +248,7 @@ class CpuOps : public Ops {
   void rope_append(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step) override { rows_.rope_append(qkv, cache, heads, step); }
 
   void attend(Tensor out, Tensor qkv, const KvCache& cache, int32_t heads, float scale, int32_t window, const Step& step) override {
-    attention_.attend(out, qkv, cache, heads, scale, window, step, attention_scratch_);
+    attention_.attend(out, qkv, cache, heads, scale, window, step, product_, attention_scratch_);
   }
 
   void argmax(int32_t* ids, Tensor logits) override { rows_.argmax(ids, logits); }
@@ -262,16 +263,15 @@ class CpuOps : public Ops {
     z.input = s.max_rows * (s.max_inputs + kTileInputs) * 4;              // any input in the other type, or filled up
     z.patches = s.max_tiles * s.max_tile_tokens * s.max_patch_inputs * 4;
     z.panel = kPanelRows * s.max_inputs * 4;
-    if (packs()) z.panel = std::max(z.panel, packed_.scratch_bytes(s.max_inputs, threads_));
+    if (packed_) z.panel = std::max(z.panel, packed_->scratch_bytes(s.max_inputs, threads_));
     z.sum = std::max(s.max_rows * kPanelRows, kMatvecRows * s.max_outputs) * 4;
     z.attention = attention_.scratch_bytes(s, threads_);
     return z;
   }
 
-  bool few(const Tensor& x, const Matrix& w) const { return x.rows <= (!w.packed ? kMatvecRows : isa_ == Isa::amx ? kTileRows : kPairRows); }
+  bool few(const Tensor& x, const Matrix& w) const { return x.rows <= (!w.packed ? kMatvecRows : tiles() ? kTileRows : kPairRows); }
 
-  // Whether weights lie in groups (packed.h). With float32 products they lie plain and are widened.
-  bool packs() const { return isa_ >= Isa::avx512 && product_ == Dtype::bf16; }
+  bool tiles() const { return isa_ == Isa::amx && product_ == Dtype::bf16; }
 
   // The type of a product over k inputs. oneDNN's bf16 products on AMX (3.11) take k in steps of 32 and read past the ends of rows of
   // other lengths: float32 serves those.
@@ -293,20 +293,19 @@ class CpuOps : public Ops {
     return panel_;
   }
 
-  // The same rows in a length that is a multiple of a tile's, filled up with zeros.
+  // The same rows in the type of products and a length that is a multiple of a tile's, filled up with zeros.
   Tensor filled(const Tensor& x) {
     const int64_t cols = (x.cols + kTileInputs - 1) / kTileInputs * kTileInputs;
-    if (cols == x.cols) return x;
-    Tensor to(input_, x.dtype, x.rows, cols);
-    for (int64_t r = 0; r < x.rows; ++r) {
-      std::memcpy(to.row<uint16_t>(r), x.row<uint16_t>(r), static_cast<size_t>(x.cols) * 2);
-      std::fill(to.row<uint16_t>(r) + x.cols, to.row<uint16_t>(r) + cols, uint16_t{0});
-    }
+    if (cols == x.cols && x.dtype == product_) return x;
+    const Tensor to(input_, product_, x.rows, cols);
+    rows_.convert(to.columns(0, x.cols), x);
+    for (int64_t r = 0; cols > x.cols && r < x.rows; ++r)
+      std::memset(static_cast<char*>(to.data) + (r * to.stride + x.cols) * size_of(product_), 0, static_cast<size_t>((cols - x.cols) * size_of(product_)));
     return to;
   }
 
   void matvec(const Tensor& x, const Matrix& w) {
-    w.packed ? packed_.matvec(sum_, w.n, x, w) : matvec_.matvec(sum_, w.n, x, w);
+    w.packed ? packed_->matvec(sum_, w.n, x, w) : matvec_.matvec(sum_, w.n, x, w);
   }
 
   void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end) {
@@ -316,7 +315,7 @@ class CpuOps : public Ops {
       return;
     }
     if (w.packed) {
-      packed_.product(out, filled(x), w, end, panel_);
+      packed_->product(out, filled(x), w, end, panel_);
       return;
     }
     if (w.dtype == product_of(w.k) && x.dtype == w.dtype && gemm_->fused(out, x, w.data, end)) return;
@@ -342,7 +341,7 @@ class CpuOps : public Ops {
   const RowKernels& rows_;
   const MatvecKernels& matvec_;
   const AttentionKernels& attention_;
-  const PackedKernels& packed_;                           // serves where packs()
+  const PackedKernels* packed_ = nullptr;                 // where weights are packed: bf16 activations with AVX-512
   std::unique_ptr<Gemm> gemm_;
   std::vector<std::pair<void*, int64_t>> blocks_;
   void *input_ = nullptr, *patches_ = nullptr, *panel_ = nullptr, *attention_scratch_ = nullptr;

@@ -1,7 +1,6 @@
 #include "ops/cpu/matvec.h"
 
 #include <algorithm>
-#include <type_traits>
 
 #include "ops/cpu/team.h"
 #include "ops/cpu/vec.h"
@@ -23,43 +22,6 @@ int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const X* x
     }
   return i;
 }
-
-#ifdef JVLM_DOT_BF16
-
-// Bytes between what is used and what is fetched, for several rows of x. Rows follow each other: beyond the end of one lies what is read next.
-// With one row of x the processor looks far enough ahead by itself.
-constexpr int64_t kAhead = 4096;
-
-struct TwoPairs {
-  Pairs a, b;
-};
-inline TwoPairs load_two(const uint16_t* w) { return {load_pairs(w), load_pairs(w + 32)}; }
-inline TwoPairs load_two(const int8_t* w) { return {upper_halves(load(w), load(w + 16)), upper_halves(load(w + 32), load(w + 48))}; }   // int8 is exact in bf16
-
-template <int streams, int count, class W>
-  requires(!std::is_same_v<W, float>)
-int64_t sums(Vec (&acc)[streams][count][2], const W* w, int64_t step, const uint16_t* x, int64_t x_stride, int64_t k) {
-  int64_t i = 0;
-  for (; i + 64 <= k; i += 64) {
-    TwoPairs weights[streams];
-    for (int s = 0; s < streams; ++s) {
-      const W* from = w + s * step + i;
-      if constexpr (count > 1)
-        for (size_t line = 0; line < sizeof(W); ++line) _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead + 64 * line, _MM_HINT_T1);
-      weights[s] = load_two(from);
-    }
-    for (int t = 0; t < count; ++t) {
-      const Pairs a = load_pairs(x + t * x_stride + i), b = load_pairs(x + t * x_stride + i + 32);
-      for (int s = 0; s < streams; ++s) {
-        acc[s][t][0] = dot_pairs(acc[s][t][0], weights[s].a, a);
-        acc[s][t][1] = dot_pairs(acc[s][t][1], weights[s].b, b);
-      }
-    }
-  }
-  return i;
-}
-
-#endif
 
 // out[i] = the sum of v[i]'s lanes.
 inline void put_sums(float* out, const Vec* v) {

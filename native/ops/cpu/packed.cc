@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "ops/cpu/act.h"
 #include "ops/cpu/team.h"
@@ -172,13 +173,37 @@ struct Widening {
   }
 };
 
-void widen(uint16_t* out, const int8_t* from, int64_t count) {
-  const Widening widening;
+// Two pairs of inputs for sixteen rows.
+struct Same {
+  void operator()(Pairs& a, Pairs& b, const uint16_t* from) const { a = load_pairs(from), b = load_pairs(from + 32); }
+};
+
+inline void put_pairs(uint16_t* out, Pairs pairs) { std::memcpy(out, &pairs, sizeof pairs); }
+// As floats: the first inputs of all sixteen rows, then the second ones.
+inline void put_pairs(float* out, Pairs pairs) { store(out, std::bit_cast<Vec>(pairs << 16)), store(out + kGroupRows, std::bit_cast<Vec>(pairs & 0xffff0000u)); }
+
+template <class T, class W>
+void widen(T* out, const W* from, int64_t count) {
+  const std::conditional_t<sizeof(W) == 1, Widening, Same> read{};
   for (int64_t i = 0; i < count; i += 64) {
     Pairs a, b;
-    widening(a, b, from + i);
-    std::memcpy(out + i, &a, sizeof a);
-    std::memcpy(out + i + 32, &b, sizeof b);
+    read(a, b, from + i);
+    put_pairs(out + i, a), put_pairs(out + i + 32, b);
+  }
+}
+
+// A group as a unit takes it: where it lies, or widened to `room`.
+template <class T>
+const T* group_of(T* room, const void* from, Dtype dtype, int64_t count) {
+  if (dtype == Dtype::i8) {
+    widen(room, static_cast<const int8_t*>(from), count);
+    return room;
+  }
+  if constexpr (sizeof(T) == 2) {
+    return static_cast<const T*>(from);
+  } else {
+    widen(room, static_cast<const uint16_t*>(from), count);
+    return room;
   }
 }
 
@@ -193,18 +218,18 @@ int64_t second_cache() {
 constexpr int64_t kMostTiles = 48;                        // of k at a time, where sums can be added up in the output
 
 // groups(p, group): numbers of panel p's groups; one that is there twice is multiplied twice. ends(first) is what happens to sums over a part of k.
-template <class Groups, class Ends>
+template <class Unit, class Groups, class Ends>
 void run(Tensor x, const Matrix& w, int64_t panels, int64_t columns, bool in_parts, void* scratch, Groups&& groups, Ends&& ends) {
   const int64_t all = (w.k + kTileInputs - 1) / kTileInputs;
   const int64_t parts = in_parts ? (all + kMostTiles - 1) / kMostTiles : 1, part = (all + parts - 1) / parts;
-  const int64_t slab = std::max(second_cache() * 3 / 8 / (part * kTileInputs * 2), 2 * kBlockRows), slabs = std::max<int64_t>(1, (x.rows + slab / 2) / slab);
+  using T = typename Unit::Number;
+  const int64_t slab = std::max(second_cache() * 3 / 8 / (part * kTileInputs * static_cast<int64_t>(sizeof(T))), 2 * kBlockRows), slabs = std::max<int64_t>(1, (x.rows + slab / 2) / slab);
   const int64_t even = (x.rows + slabs - 1) / slabs, rows = up(even, kBlockRows);
   const int64_t threads = team_size(), chunks = std::min(panels, threads * (parts > 1 ? 1 : 4));
   const int64_t size = size_of(w.dtype);
-  const bool narrow = w.dtype == Dtype::i8;
   parallel_each(slabs * chunks, [&](int64_t work) {
     const Unit unit;
-    uint16_t* wide = reinterpret_cast<uint16_t*>(static_cast<char*>(scratch) + team_member() * (kPanelGroups * all * kTileNumbers * 2));
+    T* wide = static_cast<T*>(scratch) + team_member() * kPanelGroups * all * kTileNumbers;
     const int64_t from = work / chunks * rows, to = std::min(x.rows, from + rows), chunk = work % chunks;
     const int64_t begin = panels * chunk / chunks, end = panels * (chunk + 1) / chunks;
     for (int64_t t0 = 0; t0 < all && from < to; t0 += part) {
@@ -216,20 +241,15 @@ void run(Tensor x, const Matrix& w, int64_t panels, int64_t columns, bool in_par
         int64_t now[kPanelGroups], next[kPanelGroups];
         groups(p, now);
         groups(std::min(p + 1, end - 1), next);
-        const uint16_t* group[kPanelGroups];
+        const T* group[kPanelGroups];
         for (int i = 0; i < kPanelGroups; ++i) {
           pending.ahead[i] = {place(next[i]), place(next[i]) + (p + 1 < end ? tiles * kTileNumbers * size : 0),
                               std::max<int64_t>(128, up(kTileNumbers * size / blocks, 64))};
-          group[i] = reinterpret_cast<const uint16_t*>(place(now[i]));
-          if (narrow) {
-            uint16_t* to_wide = wide + i * tiles * kTileNumbers;
-            widen(to_wide, reinterpret_cast<const int8_t*>(place(now[i])), tiles * kTileNumbers);
-            group[i] = to_wide;
-          }
+          group[i] = group_of(wide + i * tiles * kTileNumbers, place(now[i]), w.dtype, tiles * kTileNumbers);
         }
         for (int64_t r = from; r < to; r += kBlockRows) {
           const int64_t there = std::min(kBlockRows, to - r);
-          unit.multiply(pending, x.row<uint16_t>(r) + t0 * kTileInputs, x.stride, there, group, tiles);
+          unit.multiply(pending, x.row<T>(r) + t0 * kTileInputs, x.stride, there, group, tiles);
           pending.row = 0, pending.rows = there, pending.first_row = r, pending.column = p * columns;
         }
       }
@@ -239,8 +259,9 @@ void run(Tensor x, const Matrix& w, int64_t panels, int64_t columns, bool in_par
   });
 }
 
-int64_t scratch_bytes(int64_t max_inputs, int threads) { return threads * kPanelGroups * (max_inputs + kTileInputs) / kTileInputs * kTileNumbers * 2; }
+int64_t scratch_bytes(int64_t max_inputs, int threads) { return threads * kPanelGroups * (max_inputs + kTileInputs) / kTileInputs * kTileNumbers * 4; }
 
+template <class Unit>
 void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* scratch) {
   const int64_t panels = (w.n + kPanelColumns - 1) / kPanelColumns, last = (w.n - 1) / kGroupRows;
   auto groups = [&](int64_t p, int64_t* group) {
@@ -248,7 +269,7 @@ void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* s
   };
   if (end.add) {
     // The output holds the sums of the parts; the bias comes with the first.
-    run(x, w, panels, kPanelColumns, true, scratch, groups, [&](bool first) { return Add{out, w.scale, first ? end.bias : nullptr, end.layer_scale}; });
+    run<Unit>(x, w, panels, kPanelColumns, true, scratch, groups, [&](bool first) { return Add{out, w.scale, first ? end.bias : nullptr, end.layer_scale}; });
     return;
   }
   // An output that would not stay in the second cache goes past it: no line is fetched only to be overwritten, which the fetching of weights
@@ -257,14 +278,15 @@ void product(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* s
   const bool past = lines && out.rows * out.cols * 2 > second_cache();
   with_act(end.act, [&](auto act) {
     if (out.dtype == Dtype::f32)
-      run(x, w, panels, kPanelColumns, false, scratch, groups,
+      run<Unit>(x, w, panels, kPanelColumns, false, scratch, groups,
           [&](bool) { return Store<float, decltype(act)::value>{out, w.scale, end.bias, false}; });
     else
-      run(x, w, panels, kPanelColumns, false, scratch, groups,
+      run<Unit>(x, w, panels, kPanelColumns, false, scratch, groups,
           [&](bool) { return Store<uint16_t, decltype(act)::value>{out, w.scale, end.bias, past}; });
   });
 }
 
+template <class Unit>
 void gate(Tensor out, Tensor x, const Matrix& w, Act act, void* scratch) {
   constexpr int64_t half = kPanelGroups / 2;
   const int64_t count = out.cols / kGroupRows;            // of the gate's groups; as many of up follow
@@ -275,9 +297,26 @@ void gate(Tensor out, Tensor x, const Matrix& w, Act act, void* scratch) {
     }
   };
   with_act(act, [&](auto a) {
-    run(x, w, (count + half - 1) / half, kPanelColumns / 2, false, scratch, groups,
+    run<Unit>(x, w, (count + half - 1) / half, kPanelColumns / 2, false, scratch, groups,
         [&](bool) { return Gate<uint16_t, decltype(a)::value>{out, w.scale}; });
   });
+}
+
+// The unit that multiplies numbers of x's type; tiles are of bf16 alone.
+template <class F>
+void with_unit(const Tensor& x, F&& body) {
+#if !defined(JVLM_ISA_amx)
+  if (x.dtype == Dtype::f32) return body.template operator()<FloatUnit>();
+#endif
+  static_cast<void>(x);
+  body.template operator()<PairUnit>();
+}
+
+void product_of(Tensor out, Tensor x, const Matrix& w, const Epilogue& end, void* scratch) {
+  with_unit(x, [&]<class Unit>() { product<Unit>(out, x, w, end, scratch); });
+}
+void gate_of(Tensor out, Tensor x, const Matrix& w, Act act, void* scratch) {
+  with_unit(x, [&]<class Unit>() { gate<Unit>(out, x, w, act, scratch); });
 }
 
 // ---- few rows ------------------------------------------------------------------------------------------------------------------------
@@ -298,11 +337,6 @@ constexpr Reading reading(int rows) {
   return rows == 1 ? Reading{1, 0} : Reading{2, 4096};
 #endif
 }
-
-// Two pairs of inputs for sixteen rows.
-struct Same {
-  void operator()(Pairs& a, Pairs& b, const uint16_t* from) const { a = load_pairs(from), b = load_pairs(from + 32); }
-};
 
 // Outputs of `groups` groups, `length` numbers apart, for `count` rows of x.
 template <int count, int groups, class W, class Read>
@@ -378,6 +412,6 @@ void matvec(float* out, int64_t stride, Tensor x, const Matrix& w) {
 
 }  // namespace
 
-extern const PackedKernels packed_table = {scratch_bytes, product, gate, matvec};
+extern const PackedKernels packed_table = {scratch_bytes, product_of, gate_of, matvec};
 
 }  // namespace jvlm::cpu::JVLM_ISA

@@ -37,9 +37,11 @@ void block(Before& before, const uint16_t* x, int64_t stride, const uint16_t* co
 }
 
 // The tiles of a thread, while it multiplies.
-struct Unit {
-  Unit() { configure_tiles(kBlockRows); }
-  ~Unit() { _tile_release(); }
+struct PairUnit {
+  using Number = uint16_t;
+
+  PairUnit() { configure_tiles(kBlockRows); }
+  ~PairUnit() { _tile_release(); }
 
   // before.sum (rows, kPanelGroups * kGroupRows) = `rows` (1 to kBlockRows) rows of x times the groups' `tiles` tiles. What `sum` holds is finished
   // first, a row between two steps: a step keeps the tile unit busy for 64 cycles, in which the vector units have nothing else to do.

@@ -146,12 +146,6 @@ inline Pairs load_pairs(const uint16_t* p) {
 inline Pairs to_pairs(Vec low, Vec high) {
   return std::bit_cast<Pairs>(_mm512_cvtne2ps_pbh(std::bit_cast<__m512>(high), std::bit_cast<__m512>(low)));
 }
-// The same of numbers that are exact in bf16, for less.
-inline Pairs upper_halves(Vec low, Vec high) {
-  alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-  return std::bit_cast<Pairs>(_mm512_permutex2var_epi16(std::bit_cast<__m512i>(low), _mm512_load_si512(kOdd), std::bit_cast<__m512i>(high)));
-}
 
 inline __mmask32 first_numbers(int64_t count) { return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1; }
 
