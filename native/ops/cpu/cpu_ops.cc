@@ -35,8 +35,8 @@ const T& pick(Isa isa, const T& portable_table, const T& avx2_table, const T& av
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Which type multiplies bf16 matrices faster: on CPUs with AVX512-BF16 but without AMX it is float32 on some (Intel) and bf16 on others
-// (AMD), by a factor of two either way. Measured once a process. JVLM_CPU_PRODUCT=f32|bf16 decides instead (tests run both).
-Dtype faster_product(Isa isa, Gemm& gemm) {
+// (AMD), by a factor of two either way. Measured once a process, by the loops that will serve. JVLM_CPU_PRODUCT=f32|bf16 decides instead (tests run both).
+Dtype faster_product(Isa isa, int threads) {
   const char* asked = std::getenv("JVLM_CPU_PRODUCT");
   if (asked && std::string(asked) == "f32") return Dtype::f32;
   if (asked && std::string(asked) == "bf16") return Dtype::bf16;
@@ -47,14 +47,19 @@ Dtype faster_product(Isa isa, Gemm& gemm) {
   std::call_once(once, [&] {
     // Many short rounds: whoever else computes on the machine must hit all of one type's to turn the choice, which then holds for the process.
     constexpr int64_t m = 128, n = 1024, k = 1024;
-    std::vector<float> memory(static_cast<size_t>(m * k + n * k)), sum(static_cast<size_t>(m * n));
+    const int64_t weights = packed_numbers(n, k) * 2, rows = m * k * 4, sums = m * n * 4;
+    const int64_t bytes = weights + rows + sums + avx512::packed_table.scratch_bytes(k, threads);
+    char* memory = static_cast<char*>(os::map_memory(bytes));
+    Matrix w;
+    w.data = memory, w.dtype = Dtype::bf16, w.n = n, w.k = k, w.packed = true;
     double best[2] = {1e9, 1e9};
     for (int round = 0; round < 16; ++round)
       for (Dtype t : {Dtype::f32, Dtype::bf16}) {
         const double start = seconds();
-        gemm.product({sum.data(), Dtype::f32, m, n}, {memory.data(), t, m, k}, memory.data() + m * k);
+        avx512::packed_table.product({memory + weights + rows, Dtype::f32, m, n}, {memory + weights, t, m, k}, w, Epilogue(), memory + weights + rows + sums);
         best[t == Dtype::bf16] = std::min(best[t == Dtype::bf16], seconds() - start);
       }
+    os::unmap_memory(memory, bytes);
     faster = best[1] < best[0] ? Dtype::bf16 : Dtype::f32;
   });
   return faster;
@@ -68,7 +73,7 @@ class CpuOps : public Ops {
         attention_(pick(isa_, portable::attention_table, avx2::attention_table, avx512::attention_table, amx::attention_table)),
         gemm_(make_gemm(isa_)) {
     omp_set_num_threads(threads_);
-    product_ = act == Dtype::f32 ? Dtype::f32 : faster_product(isa_, *gemm_);
+    product_ = act == Dtype::f32 ? Dtype::f32 : faster_product(isa_, threads_);
     if (act == Dtype::bf16 && isa_ >= Isa::avx512) packed_ = tiles() ? &amx::packed_table : &avx512::packed_table;
   }
 
@@ -124,7 +129,7 @@ class CpuOps : public Ops {
     const Sizes z = sizes(s);
     input_ = allocate(z.input);
     patches_ = allocate(z.patches);
-    panel_ = allocate(z.panel);
+    panel_ = static_cast<float*>(allocate(z.panel));
     sum_ = static_cast<float*>(allocate(z.sum));
     sum_numbers_ = z.sum / 4;
     attention_scratch_ = allocate(z.attention);
@@ -273,23 +278,18 @@ class CpuOps : public Ops {
 
   bool tiles() const { return isa_ == Isa::amx && product_ == Dtype::bf16; }
 
-  // The type of a product over k inputs. oneDNN's bf16 products on AMX (3.11) take k in steps of 32 and read past the ends of rows of
-  // other lengths: float32 serves those.
-  Dtype product_of(int64_t k) const { return k % 32 ? Dtype::f32 : product_; }
-
+  // Plain weights multiply in float32.
   Tensor converted(const Tensor& x) {
-    const Dtype dtype = product_of(x.cols);
-    if (x.dtype == dtype) return x;
-    Tensor to(input_, dtype, x.rows, x.cols);
+    if (x.dtype == Dtype::f32) return x;
+    Tensor to(input_, Dtype::f32, x.rows, x.cols);
     rows_.convert(to, x);
     return to;
   }
 
-  // Rows of w in the type that multiplies faster: in place where they are, else widened.
-  const void* panel(const Matrix& w, int64_t first, int64_t rows) {
-    const Dtype dtype = product_of(w.k);
-    if (w.dtype == dtype) return static_cast<const char*>(w.data) + first * w.k * size_of(w.dtype);
-    rows_.widen(panel_, dtype, w, first, rows);
+  // Rows of w in place where they are float32, else widened.
+  const float* panel(const Matrix& w, int64_t first, int64_t rows) {
+    if (w.dtype == Dtype::f32) return static_cast<const float*>(w.data) + first * w.k;
+    rows_.widen(panel_, w, first, rows);
     return panel_;
   }
 
@@ -318,7 +318,7 @@ class CpuOps : public Ops {
       packed_->product(out, filled(x), w, end, panel_);
       return;
     }
-    if (w.dtype == product_of(w.k) && x.dtype == w.dtype && gemm_->fused(out, x, w.data, end)) return;
+    if (w.dtype == Dtype::f32 && x.dtype == Dtype::f32 && gemm_->fused(out, x, static_cast<const float*>(w.data), end)) return;
     x = converted(x);
     for (int64_t first = 0; first < w.n; first += kPanelRows) {
       const int64_t n = std::min(kPanelRows, w.n - first);
@@ -344,8 +344,8 @@ class CpuOps : public Ops {
   const PackedKernels* packed_ = nullptr;                 // where weights are packed: bf16 activations with AVX-512
   std::unique_ptr<Gemm> gemm_;
   std::vector<std::pair<void*, int64_t>> blocks_;
-  void *input_ = nullptr, *patches_ = nullptr, *panel_ = nullptr, *attention_scratch_ = nullptr;
-  float* sum_ = nullptr;
+  void *input_ = nullptr, *patches_ = nullptr, *attention_scratch_ = nullptr;
+  float *sum_ = nullptr, *panel_ = nullptr;
   int64_t sum_numbers_ = 0;
   std::vector<float> scale_;
 };

@@ -37,8 +37,8 @@ void let_idle_threads_sleep() {
 class OneDnnGemm : public Gemm {
  public:
   OneDnnGemm() { let_idle_threads_sleep(); }
-  void product(Tensor sum, Tensor x, const void* w) override { run(sum, x, w, Epilogue()); }
-  bool fused(Tensor out, Tensor x, const void* w, const Epilogue& end) override {
+  void product(Tensor sum, Tensor x, const float* w) override { run(sum, x, w, Epilogue()); }
+  bool fused(Tensor out, Tensor x, const float* w, const Epilogue& end) override {
     run(out, x, w, end);
     return true;
   }
@@ -49,7 +49,7 @@ class OneDnnGemm : public Gemm {
     memory::desc src, weights, dst, row, times, scratchpad;
   };
   struct Key {
-    int64_t v[8];
+    int64_t v[7];
     bool operator==(const Key&) const = default;
   };
   struct Hash {
@@ -60,14 +60,12 @@ class OneDnnGemm : public Gemm {
     }
   };
 
-  static memory::data_type type(Dtype t) { return t == Dtype::f32 ? memory::data_type::f32 : memory::data_type::bf16; }
-
-  static memory::desc matrix(const Tensor& t) { return {{t.rows, t.cols}, type(t.dtype), {t.stride, 1}}; }
+  static memory::desc matrix(const Tensor& t) { return {{t.rows, t.cols}, memory::data_type::f32, {t.stride, 1}}; }
 
   Made make(const Tensor& out, const Tensor& x, const Epilogue& end) {
     Made m;
     m.src = matrix(x);
-    m.weights = memory::desc({x.cols, out.cols}, type(x.dtype), memory::dims{1, x.cols});
+    m.weights = memory::desc({x.cols, out.cols}, memory::data_type::f32, memory::dims{1, x.cols});
     m.dst = matrix(out);
     m.row = memory::desc({1, out.cols}, memory::data_type::f32, memory::format_tag::ab);
     dnnl::post_ops post;
@@ -94,8 +92,8 @@ class OneDnnGemm : public Gemm {
     return m;
   }
 
-  void run(const Tensor& out, const Tensor& x, const void* w, const Epilogue& end) {
-    const Key key = {{x.rows, x.cols, out.cols, x.stride, out.stride, static_cast<int64_t>(x.dtype) * 4 + static_cast<int64_t>(out.dtype),
+  void run(const Tensor& out, const Tensor& x, const float* w, const Epilogue& end) {
+    const Key key = {{x.rows, x.cols, out.cols, x.stride, out.stride,
                       static_cast<int64_t>(end.act) * 8 + (end.bias ? 1 : 0) + (end.layer_scale ? 2 : 0) + (end.add ? 4 : 0),
                       end.times.data ? end.times.stride : 0}};
     auto it = made_.find(key);
@@ -133,8 +131,8 @@ class OneDnnGemm : public Gemm {
 class OwnGemm : public Gemm {
  public:
   explicit OwnGemm(Isa isa) : kernels_(isa >= Isa::avx512 ? avx512::gemm_table : isa == Isa::avx2 ? avx2::gemm_table : portable::gemm_table) {}
-  void product(Tensor sum, Tensor x, const void* w) override { kernels_.product(sum, x, w); }
-  bool fused(Tensor, Tensor, const void*, const Epilogue&) override { return false; }
+  void product(Tensor sum, Tensor x, const float* w) override { kernels_.product(sum, x, w); }
+  bool fused(Tensor, Tensor, const float*, const Epilogue&) override { return false; }
 
  private:
   const OwnGemmKernels& kernels_;

@@ -1,4 +1,4 @@
-// Dense products of many rows: oneDNN, or our own where the build has none.
+// Products of many rows in float32, with plain weights: oneDNN, or our own where the build has none.
 #pragma once
 #include <memory>
 
@@ -20,17 +20,17 @@ class Gemm {
  public:
   virtual ~Gemm() = default;
 
-  // sum (T, n) float = x W^T; x (T, k) and w (n, k) of the same type, f32 or bf16.
-  virtual void product(Tensor sum, Tensor x, const void* w) = 0;
-  // The same with its end fused: out f32 or the type of x. False if this build cannot; nothing was done then.
-  virtual bool fused(Tensor out, Tensor x, const void* w, const Epilogue& end) = 0;
+  // sum (T, n) = x W^T; x (T, k) and w (n, k).
+  virtual void product(Tensor sum, Tensor x, const float* w) = 0;
+  // The same with its end fused. False if this build cannot; nothing was done then.
+  virtual bool fused(Tensor out, Tensor x, const float* w, const Epilogue& end) = 0;
 };
 
 std::unique_ptr<Gemm> make_gemm(Isa isa);
 
-// Our own product, f32 arithmetic: sum (T, n) = x W^T.
+// Our own product: sum (T, n) = x W^T.
 struct OwnGemmKernels {
-  void (*product)(Tensor sum, Tensor x, const void* w);
+  void (*product)(Tensor sum, Tensor x, const float* w);
 };
 namespace portable { extern const OwnGemmKernels gemm_table; }
 namespace avx2 { extern const OwnGemmKernels gemm_table; }

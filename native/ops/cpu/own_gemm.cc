@@ -2,12 +2,11 @@
 #include <cstring>
 #include <vector>
 
-#include "base/bf16.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/team.h"
 
 // The product without oneDNN. W's rows are packed, a block of columns at a time, so that the inner loop reads them in order; a
-// register tile of kRows x kColumns sums is kept over a block of k. Arithmetic is float32 for bf16 too.
+// register tile of kRows x kColumns sums is kept over a block of k.
 namespace jvlm::cpu::JVLM_ISA {
 namespace {
 
@@ -22,10 +21,6 @@ constexpr int kColumns = kLanes * kVectors;
 constexpr int64_t kDepth = 512;
 
 typedef float Vector __attribute__((vector_size(kLanes * 4), aligned(4)));
-
-inline float value(const void* data, Dtype t, int64_t i) {
-  return t == Dtype::f32 ? static_cast<const float*>(data)[i] : from_bf16(static_cast<const uint16_t*>(data)[i]);
-}
 
 // sum (rows, kColumns) += a (rows, depth; stride kDepth) * b (depth, kColumns)
 template <int rows>
@@ -42,7 +37,7 @@ void tile(float* sum, const float* a, const float* b, int64_t depth) {
     for (int v = 0; v < kVectors; ++v) *reinterpret_cast<Vector*>(sum + r * kColumns + v * kLanes) = acc[r][v];
 }
 
-void product(Tensor sum, Tensor x, const void* w) {
+void product(Tensor sum, Tensor x, const float* w) {
   const int64_t blocks = (sum.cols + kColumns - 1) / kColumns, k_all = x.cols;
   parallel_pieces(blocks, std::max<int64_t>(1, blocks / (4 * team_size())), [&](int64_t from, int64_t to) {
     std::vector<float> b(static_cast<size_t>(kDepth * kColumns)), a(static_cast<size_t>(kDepth * kRows)), out(kRows * kColumns);
@@ -52,11 +47,11 @@ void product(Tensor sum, Tensor x, const void* w) {
         const int64_t depth = std::min(kDepth, k_all - k);
         for (int64_t c = 0; c < kColumns; ++c)
           for (int64_t i = 0; i < depth; ++i)
-            b[static_cast<size_t>(i * kColumns + c)] = c < columns ? value(w, x.dtype, (first + c) * k_all + k + i) : 0.f;
+            b[static_cast<size_t>(i * kColumns + c)] = c < columns ? w[(first + c) * k_all + k + i] : 0.f;
         for (int64_t r = 0; r < x.rows; r += kRows) {
           const int64_t rows = std::min<int64_t>(kRows, x.rows - r);
           for (int64_t i = 0; i < rows; ++i)
-            for (int64_t d = 0; d < depth; ++d) a[static_cast<size_t>(i * kDepth + d)] = value(x.data, x.dtype, (r + i) * x.stride + k + d);
+            std::copy_n(x.row<float>(r + i) + k, depth, &a[static_cast<size_t>(i * kDepth)]);
           for (int64_t i = 0; i < rows; ++i)
             for (int64_t c = 0; c < kColumns; ++c)
               out[static_cast<size_t>(i * kColumns + c)] = k && c < columns ? sum.row<float>(r + i)[first + c] : 0.f;

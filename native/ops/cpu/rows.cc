@@ -211,24 +211,18 @@ void argmax(int32_t* ids, Tensor logits) {
   });
 }
 
-void widen(void* out, Dtype dtype, const Matrix& w, int64_t first_row, int64_t rows) {
+void widen(float* out, const Matrix& w, int64_t first_row, int64_t rows) {
   const int64_t first = first_row * w.k, count = rows * w.k;
   constexpr int64_t kBlock = 4096;
-  with_type(dtype, [&]<class T>(T*) {
-    T* to = static_cast<T*>(out);
-    parallel_parts((count + kBlock - 1) / kBlock, 1, [&](int64_t block) {
-      const int64_t b = block * kBlock, end = std::min(count, b + kBlock);
-      if (w.dtype == Dtype::i8) {
-        const int8_t* from = static_cast<const int8_t*>(w.data) + first;
-        for (int64_t i = b; i < end; ++i) store(to, i, static_cast<float>(from[i]));
-      } else if (w.dtype == Dtype::bf16) {
-        const uint16_t* from = static_cast<const uint16_t*>(w.data) + first;
-        for (int64_t i = b; i < end; ++i) store(to, i, from_bf16(from[i]));
-      } else {
-        const float* from = static_cast<const float*>(w.data) + first;
-        for (int64_t i = b; i < end; ++i) store(to, i, from[i]);
-      }
-    });
+  parallel_parts((count + kBlock - 1) / kBlock, 1, [&](int64_t block) {
+    const int64_t b = block * kBlock, end = std::min(count, b + kBlock);
+    if (w.dtype == Dtype::i8) {
+      const int8_t* from = static_cast<const int8_t*>(w.data) + first;
+      for (int64_t i = b; i < end; ++i) out[i] = static_cast<float>(from[i]);
+    } else {
+      const uint16_t* from = static_cast<const uint16_t*>(w.data) + first;
+      for (int64_t i = b; i < end; ++i) out[i] = from_bf16(from[i]);
+    }
   });
 }
 

@@ -14,8 +14,8 @@ struct RowKernels {
   void (*embed)(Tensor out, const int32_t* token, const int32_t* vision_row, const int32_t* last_ids, const Matrix& table, Tensor vision);
   void (*rope_append)(Tensor qkv, const KvCache& cache, int32_t heads, const Step& step);
   void (*argmax)(int32_t* ids, Tensor logits);
-  // Rows of a weight matrix as bf16 or f32; an int8 matrix gives its integers, its scale is applied to the product.
-  void (*widen)(void* out, Dtype dtype, const Matrix& w, int64_t first_row, int64_t rows);
+  // Rows of a weight matrix of bf16 or int8; an int8 matrix gives its integers, its scale is applied to the product.
+  void (*widen)(float* out, const Matrix& w, int64_t first_row, int64_t rows);
   void (*convert)(Tensor out, Tensor x);
   // The ends of products: `sum` (T, n) float is x W^T.
   void (*finish)(Tensor out, const float* sum, int64_t stride, const float* scale, const float* bias, Act act);
