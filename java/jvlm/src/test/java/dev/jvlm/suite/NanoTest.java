@@ -62,7 +62,9 @@ class NanoTest {
         for (JsonNode sample : samples) {
             cases.add(prepare(checkpoint, sample));
         }
-        double[] bounds = precision == Precision.FLOAT32 ? null : Forced.bounds(checkpoint, precision, cases);
+        boolean exact = precision == Precision.FLOAT32;
+        // Of all samples the largest: three draws of noise say too little about the one step of a sample that nearly ties (DECISIONS 11).
+        double bound = exact ? 0 : Arrays.stream(Forced.bounds(checkpoint, precision, cases)).max().orElseThrow();
         int sameText = 0;
         int demanded = 0;
         List<String> wrong = new ArrayList<>();
@@ -75,7 +77,7 @@ class NanoTest {
                 float[][] logits = c.logits(forward, () -> {});
                 boolean differs = false;
                 for (int step = 0; step < c.ids().length; step++) {
-                    double tolerance = bounds == null ? FLOAT32 * largest(logits[step]) + PRINTED : bounds[i] + PRINTED;
+                    double tolerance = exact ? FLOAT32 * largest(logits[step]) + PRINTED : bound + PRINTED;
                     JsonNode top = sample.path("top5").get(step);
                     for (JsonNode t : top) {
                         double ratio = Math.abs(logits[step][t.get(0).asInt()] - t.get(1).asDouble()) / tolerance;
@@ -88,7 +90,7 @@ class NanoTest {
                     int best = best(logits[step]);
                     differs |= best != c.ids()[step];
                     double margin = top.get(0).get(1).asDouble() - top.get(1).get(1).asDouble();
-                    if (bounds == null || margin > 2 * tolerance) {
+                    if (exact || margin > 2 * tolerance) {
                         demanded++;
                         if (best != c.ids()[step]) {
                             wrong.add(as + " step " + step + ": " + best + " instead of " + c.ids()[step] + ", margin " + margin);
