@@ -46,10 +46,10 @@ class OneDnnGemm : public Gemm {
  private:
   struct Made {
     dnnl::matmul primitive;
-    memory::desc src, weights, dst, row, times, scratchpad;
+    memory::desc src, weights, dst, row, scratchpad;
   };
   struct Key {
-    int64_t v[7];
+    int64_t v[6];
     bool operator==(const Key&) const = default;
   };
   struct Hash {
@@ -77,10 +77,6 @@ class OneDnnGemm : public Gemm {
     }
     if (end.layer_scale) post.append_binary(dnnl::algorithm::binary_mul, m.row);
     if (end.add) post.append_sum(1);
-    if (end.times.data) {
-      m.times = matrix(end.times);
-      post.append_binary(dnnl::algorithm::binary_mul, m.times);
-    }
     dnnl::primitive_attr attr;
     attr.set_post_ops(post);
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -94,8 +90,7 @@ class OneDnnGemm : public Gemm {
 
   void run(const Tensor& out, const Tensor& x, const float* w, const Epilogue& end) {
     const Key key = {{x.rows, x.cols, out.cols, x.stride, out.stride,
-                      static_cast<int64_t>(end.act) * 8 + (end.bias ? 1 : 0) + (end.layer_scale ? 2 : 0) + (end.add ? 4 : 0),
-                      end.times.data ? end.times.stride : 0}};
+                      static_cast<int64_t>(end.act) * 8 + (end.bias ? 1 : 0) + (end.layer_scale ? 2 : 0) + (end.add ? 4 : 0)}};
     auto it = made_.find(key);
     if (it == made_.end()) {
       if (made_.size() >= kMostShapes) made_.clear();
@@ -109,10 +104,8 @@ class OneDnnGemm : public Gemm {
                                             {DNNL_ARG_DST, at(m.dst, out.data)},
                                             {DNNL_ARG_SCRATCHPAD, at(m.scratchpad, scratch_.data() + offset)}};
     if (end.bias) args.insert({DNNL_ARG_BIAS, at(m.row, end.bias)});
-    int post = end.act != Act::none;
-    if (end.layer_scale) args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(post++) | DNNL_ARG_SRC_1, at(m.row, end.layer_scale)});
-    if (end.add) ++post;
-    if (end.times.data) args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(post) | DNNL_ARG_SRC_1, at(m.times, end.times.data)});
+    const int after = end.act != Act::none;               // the scale's place among the post-ops
+    if (end.layer_scale) args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(after) | DNNL_ARG_SRC_1, at(m.row, end.layer_scale)});
     rest_team();
     m.primitive.execute(stream_, args);
     stream_.wait();

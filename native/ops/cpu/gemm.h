@@ -13,7 +13,6 @@ struct Epilogue {
   Act act = Act::none;
   const float* layer_scale = nullptr;   // (n) *
   bool add = false;                     // + what the output held
-  Tensor times;                         // (T, n) act, *
 };
 
 class Gemm {
